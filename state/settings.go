@@ -1,0 +1,91 @@
+package state
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Protocol is what a service carries.
+type Protocol uint8
+
+// The protocols.
+const (
+	TCP Protocol = iota
+	UDP
+)
+
+// Hash is how `hash` spreads clients that are not yet known.
+type Hash uint8
+
+// The hashes.
+const (
+	HashOff Hash = iota
+	HashOn       // rendezvous over the usable servers, weighted: the same on each node
+	HashCompat   // the original's formula
+)
+
+// Fastclose says which side's end of stream closes both sides.
+type Fastclose uint8
+
+// The values of tcp_fastclose.
+const (
+	FastcloseOff  Fastclose = 0
+	FastcloseUp   Fastclose = 1 // the server's
+	FastcloseDown Fastclose = 2 // the client's
+	FastcloseBoth Fastclose = FastcloseUp | FastcloseDown
+)
+
+// Listen is where a service waits for its clients.
+type Listen struct {
+	Text string // as the operator wrote it; empty: not listening
+	// Addr is what Text stands for; invalid for a Unix socket. The unspecified
+	// IPv6 address takes IPv4 clients too.
+	Addr netip.AddrPort
+}
+
+// Path returns the path of a Unix socket, or nothing.
+func (l Listen) Path() string {
+	if strings.Contains(l.Text, "/") {
+		return l.Text
+	}
+	return ""
+}
+
+// Settings are the scalar settings of one service. Times are in seconds.
+type Settings struct {
+	Listen     Listen
+	Protocol   Protocol
+	RoundRobin bool // without memory of clients
+	Hash       Hash
+	Weight     bool
+	Prio       bool
+	Stubborn   bool // no failover
+	Timeout    int  // for a connect to a server
+	Blacklist  int  // how long a failed server is shunned; <= 0: never
+	Tracking   int  // how long a client is remembered; <= 0: for ever
+	ClientsMax int  // slots of the client table; only grows
+	ConnMax    int  // connections at once; only grows
+	PendingMax int  // connects under way at once
+	AcceptMax  int  // clients accepted in one go
+	Backlog    int  // of the listener
+	Idle       int  // close connections without traffic after so long; 0: never
+	ClientACL  int  // who may use the service
+	Fastclose  Fastclose
+	NoDelay    bool
+	Keepalive  bool       // on connections to servers
+	Source     netip.Addr // local address of connections to servers; invalid: the kernel's choice
+}
+
+// Global are the settings that belong to no service.
+type Global struct {
+	ControlACL   int // who may use a control port that is not a Unix socket
+	DrainTimeout int // how long SIGTERM lets connections finish, in seconds
+}
+
+// Defaults are the settings of a new service.
+func Defaults() Settings {
+	return Settings{
+		Timeout: 3, Blacklist: 30, ClientsMax: 2048, ConnMax: 500, PendingMax: 100,
+		AcceptMax: 100, Backlog: 500, NoDelay: true,
+	}
+}
