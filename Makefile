@@ -1,15 +1,18 @@
 # One or two lines each; what needs more has a program of its own.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: build test race lint vet fuzz bench clean
+.PHONY: build try test race lint vet peers fuzz bench clean
 
 build: ## bin/pen and bin/penctl: static, stripped, reproducible
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/pen ./cmd/penctl
 
-test: lint race ## everything that must hold before a change is merged
+try: build ## see it at work: three servers, six clients, one failure
+	go run ./test/try
+
+test: peers lint race ## everything that must hold before a change is merged
 
 race: ## the whole suite under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
@@ -20,11 +23,14 @@ lint: vet ## style and the import rules of .golangci.yml
 vet: ## for every system that pen runs on
 	set -e; for os in linux darwin freebsd windows; do GOOS=$$os go vet ./...; done
 
+peers: ## the programs that tests and benchmarks run beside ours (Debian; root)
+	.ci/peers
+
 fuzz: ## every fuzz test for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
-bench: build ## beside haproxy, the original pen and nginx; rewrites docs/benchmarks.md
-	.ci/peers && go run ./bench -pen bin/pen -markdown docs/benchmarks.md
+bench: build peers ## beside haproxy, the original pen and nginx; rewrites docs/benchmarks.md
+	go run ./bench -pen bin/pen -markdown docs/benchmarks.md
 
 clean:
 	rm -rf bin
