@@ -1,0 +1,145 @@
+// Package proxy is the data plane: it accepts clients, chooses a server for
+// each and moves bytes between the two until both are done.
+//
+// It promises that a client's bytes arrive whole and in order or not at all,
+// that the end of a stream is passed on as such and a reset as a reset, that
+// memory and descriptors stay within bounds whatever clients do, and that no
+// change of configuration touches a connection that stands. A change of
+// listeners opens the new one before it closes the old one.
+//
+// It leaves out what more than one node has to know: settings, marks of failed
+// servers and the tables of known clients come from package state, and what the
+// proxy learns about them goes back through Options.Propose.
+//
+// On Linux the bytes are moved by event loops (loop_linux.go), elsewhere by
+// goroutines (relay_other.go).
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"pen/state"
+)
+
+// Options are what a Proxy is made from. The zero value of each field works,
+// but for Propose, without which nothing is remembered.
+type Options struct {
+	Log *slog.Logger // nil: nowhere
+
+	// Loops is the number of event loops; 0 means one for each CPU.
+	Loops int
+
+	// Files bounds the descriptors that connections and their pipes may use,
+	// so that there are always some left for control; 0 means no bound.
+	Files int
+
+	// Propose hands a command to the replicated state and returns when it is
+	// applied. The proxy calls it from goroutines of its own, never from a loop.
+	Propose func(context.Context, state.Command) (state.Result, error)
+}
+
+// Proxy is the data plane of one process. All its methods are safe at once from
+// any goroutine; Run is called once.
+type Proxy struct {
+	opts   Options
+	log    *slog.Logger
+	engine *engine
+
+	// fronts is what is configured now, by name of service. The map is never
+	// changed, only replaced, so that figures need no lock.
+	fronts atomic.Pointer[map[string]*front]
+
+	mu       sync.Mutex // held by one change of configuration at a time
+	prepared map[place]*listener
+	ended    bool // no listener is opened any more
+}
+
+// front is a service as the data plane sees it: the choice of servers, the
+// settings in force, and the listener that feeds it.
+type front struct {
+	*service
+	settings atomic.Pointer[state.Settings]
+	gate     gate
+	listener *listener // guarded by Proxy.mu; nil: not listening
+}
+
+// New returns a Proxy that has no services yet. It starts nothing.
+func New(opts Options) *Proxy {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{opts: opts, log: opts.Log, prepared: map[place]*listener{}}
+	p.fronts.Store(&map[string]*front{})
+	p.engine = newEngine(p)
+	return p
+}
+
+// Run serves until ctx ends, then closes listeners and connections and returns
+// when nothing of the proxy is left. It returns nil when ctx ended it.
+//
+// Each event loop keeps a thread, and while it is busy also one of the threads
+// that Go lets run at once. So Run raises GOMAXPROCS to two more than there are
+// loops, and to four at least: whatever else the process does never waits
+// behind traffic.
+func (p *Proxy) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { p.remember(ctx) })
+	err := p.engine.run(ctx)
+	stop()
+	wg.Wait()
+	p.closeListeners()
+	return err
+}
+
+// Drain stops accepting clients and returns when no connection is left or ctx
+// has ended. Connections that stand are not touched.
+func (p *Proxy) Drain(ctx context.Context) {
+	p.closeListeners()
+	p.engine.idle(ctx)
+}
+
+// closeListeners closes every listener for good.
+func (p *Proxy) closeListeners() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	for at, l := range p.prepared {
+		p.engine.retire(l)
+		delete(p.prepared, at)
+	}
+	for _, f := range *p.fronts.Load() {
+		if f.listener != nil {
+			p.engine.retire(f.listener)
+			f.listener = nil
+		}
+	}
+}
+
+// Address returns where a service really listens ("127.0.0.1:34567", a path),
+// or nothing. It differs from what was asked for where the port was 0.
+func (p *Proxy) Address(name string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.front(name); f != nil && f.listener != nil {
+		return f.listener.String()
+	}
+	return ""
+}
+
+// front returns the front of a service, or nil. The empty name means the
+// default service.
+func (p *Proxy) front(name string) *front {
+	if name == "" {
+		name = state.DefaultService
+	}
+	return (*p.fronts.Load())[name]
+}
+
+// errEnded is what a change gets when the proxy no longer listens.
+var errEnded = errors.New("the proxy has stopped accepting")
