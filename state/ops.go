@@ -100,3 +100,30 @@ const Keep = -4
 // SeedWith remembers the settings that files gave, so that a later start can
 // tell what changed in them. The bytes are an encoded Command.
 type SeedWith struct{ Seed []byte }
+
+// The numbers of the operations.
+const (
+	opAddService opcode = iota + 1
+	opRemoveService
+	opSet
+	opSetServer
+	opRemoveServer
+	opFail
+	opRecover
+	opAppendACL
+	opClearACL
+	opVisits
+	opSeedWith
+)
+
+func (AddService) op() opcode    { return opAddService }
+func (RemoveService) op() opcode { return opRemoveService }
+func (Set) op() opcode           { return opSet }
+func (SetServer) op() opcode     { return opSetServer }
+func (RemoveServer) op() opcode  { return opRemoveServer }
+func (Fail) op() opcode          { return opFail }
+func (Recover) op() opcode       { return opRecover }
+func (AppendACL) op() opcode     { return opAppendACL }
+func (ClearACL) op() opcode      { return opClearACL }
+func (Visits) op() opcode        { return opVisits }
+func (SeedWith) op() opcode      { return opSeedWith }

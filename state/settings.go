@@ -19,9 +19,9 @@ type Hash uint8
 
 // The hashes.
 const (
-	HashOff Hash = iota
-	HashOn       // rendezvous over the usable servers, weighted: the same on each node
-	HashCompat   // the original's formula
+	HashOff    Hash = iota
+	HashOn          // rendezvous over the usable servers, weighted: the same on each node
+	HashCompat      // the original's formula
 )
 
 // Fastclose says which side's end of stream closes both sides.

@@ -134,6 +134,8 @@ type View struct {
 	ACL      [ACLs]ACL
 	Global   Global
 	Seed     []byte // the settings last seeded from files, see SeedWith
+
+	next uint32 // ID of the next new service
 }
 
 // Service returns the service of that name, or nil. The empty name means

@@ -1,0 +1,182 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+)
+
+// maxTime is the last moment that fits the client tables, in the year 2106.
+const maxTime = Time(math.MaxUint32) * 1000
+
+// Machine is the state and the only way to change it.
+//
+// Apply, ApplyBytes, Snapshot and Restore are called by one goroutine at a
+// time. Everything else may be called by any goroutine at any time.
+type Machine struct {
+	view    atomic.Pointer[View]
+	changed atomic.Pointer[chan struct{}]
+}
+
+// New returns a machine that holds nothing but the service "default".
+func New() *Machine {
+	v := &View{}
+	v.next = 1
+	v.Services = []*Service{newService(DefaultService, v.takeID())}
+	m := &Machine{}
+	m.changed.Store(new(make(chan struct{})))
+	m.view.Store(v)
+	return m
+}
+
+func newService(name string, id uint32) *Service {
+	s := &Service{Name: name, ID: id, Settings: Defaults()}
+	s.clients = newTable(s.ClientsMax)
+	return s
+}
+
+func (v *View) takeID() uint32 {
+	id := v.next
+	v.next++
+	return id
+}
+
+// View returns the state after the last command that was applied.
+func (m *Machine) View() *View { return m.view.Load() }
+
+// Watch returns a channel that is closed when something in the view changes
+// other than Index and Time. Who takes the channel first and then the view
+// misses nothing.
+func (m *Machine) Watch() <-chan struct{} { return *m.changed.Load() }
+
+// ApplyBytes decodes and applies a command. One that can not be decoded changes
+// nothing but counts, as any other that is refused.
+func (m *Machine) ApplyBytes(b []byte) Result {
+	c, err := Decode(b)
+	if err != nil {
+		return m.refuse(err)
+	}
+	return m.Apply(c)
+}
+
+// Apply applies all of the command or, with an error in the result, nothing of
+// it.
+func (m *Machine) Apply(c Command) Result {
+	d, err := draftOf(m.View(), c, false)
+	if err != nil {
+		return m.refuse(err)
+	}
+	for _, s := range d.view.Services {
+		s.clients.advance(d.view.Time, s.Tracking)
+	}
+	for _, e := range d.effects {
+		e.do(d.view.Time)
+	}
+	m.publish(&d.view, d.changed)
+	return Result{Index: d.view.Index}
+}
+
+func (m *Machine) refuse(err error) Result {
+	v := *m.View()
+	v.Index++
+	m.publish(&v, false)
+	return Result{Index: v.Index, Err: err}
+}
+
+func (m *Machine) publish(v *View, changed bool) {
+	m.view.Store(v)
+	if changed {
+		close(*m.changed.Swap(new(make(chan struct{}))))
+	}
+}
+
+// With returns the view as it would be after the command, and whether the
+// command would be applied at all. Nothing changes; the client tables of the
+// result are those of v, without the command's visits.
+func (v *View) With(c Command) (*View, error) {
+	d, err := draftOf(v, c, true)
+	if err != nil {
+		return nil, err
+	}
+	return &d.view, nil
+}
+
+// draft is a view while a command is made part of it.
+type draft struct {
+	view    View
+	dry     bool // nothing that is shared may be touched
+	changed bool
+	owned   map[string]bool // services that are already copies
+	clipped [ACLs]bool      // lists that share no room to append
+	effects []effect
+}
+
+// effect is what a command does to a client table, kept until all of the
+// command is known to be good.
+type effect struct {
+	table   *Table
+	max     int     // grow to so many slots
+	visits  []Visit // or record these
+	servers int     // number of servers of the service
+}
+
+func (e effect) do(now Time) {
+	if e.max > 0 {
+		e.table.grow(e.max)
+	}
+	for _, v := range e.visits {
+		if v.Server >= e.servers {
+			v.Server = None
+		}
+		e.table.visit(v, now)
+	}
+}
+
+func draftOf(v *View, c Command, dry bool) (*draft, error) {
+	if c.Time > maxTime {
+		return nil, fmt.Errorf("time %d is beyond %d", c.Time, maxTime)
+	}
+	d := &draft{view: *v, dry: dry}
+	d.view.Index++
+	d.view.Time = max(v.Time, c.Time)
+	for _, o := range c.Ops {
+		if err := d.apply(o); err != nil {
+			return nil, fmt.Errorf("%v: %w", o, err)
+		}
+	}
+	return d, nil
+}
+
+// service returns a copy of the service that may be written to, in place of the
+// one of that name.
+func (d *draft) service(name string) (*Service, error) {
+	if name == "" {
+		name = DefaultService
+	}
+	i := slices.IndexFunc(d.view.Services, func(s *Service) bool { return s.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no service %q", name)
+	}
+	if !d.owned[name] {
+		s := *d.view.Services[i]
+		s.Servers = slices.Clone(s.Servers)
+		d.put(i, &s)
+	}
+	return d.view.Services[i], nil
+}
+
+// put makes s the service at place i, which may be the end of the list.
+func (d *draft) put(i int, s *Service) {
+	if d.owned == nil {
+		d.owned = map[string]bool{}
+		d.view.Services = slices.Clone(d.view.Services)
+	}
+	d.owned[s.Name] = true
+	d.changed = true
+	if i == len(d.view.Services) {
+		d.view.Services = append(d.view.Services, s)
+		return
+	}
+	d.view.Services[i] = s
+}

@@ -1,0 +1,248 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// Option names one setting. The numbers are part of the encoding: a number is
+// never reused.
+type Option uint16
+
+// The options of a service, and after them the global ones.
+const (
+	OptListen     Option = 1
+	OptProtocol   Option = 2
+	OptRoundRobin Option = 3
+	OptHash       Option = 4
+	OptWeight     Option = 5
+	OptPrio       Option = 6
+	OptStubborn   Option = 7
+	OptTimeout    Option = 8
+	OptBlacklist  Option = 9
+	OptTracking   Option = 10
+	OptClientsMax Option = 11
+	OptConnMax    Option = 12
+	OptPendingMax Option = 13
+	OptAcceptMax  Option = 14
+	OptBacklog    Option = 15
+	OptIdle       Option = 16
+	OptClientACL  Option = 17
+	OptFastclose  Option = 18
+	OptNoDelay    Option = 19
+	OptKeepalive  Option = 20
+	OptSource     Option = 21
+
+	OptControlACL   Option = 22
+	OptDrainTimeout Option = 23
+)
+
+// maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
+const maxConns = 16_000_000
+
+// option is one row of the table from which names, encoding, ranges, reading
+// and writing of the settings come.
+type option struct {
+	name   string
+	global bool
+	kind   kind
+	// low and high bound a number; outside is an error.
+	low, high int
+	// fit makes a number within the bounds into what is kept, as the original
+	// quietly does. Nil keeps it as it is.
+	fit func(old, wish int) int
+	// words name the values of a choice.
+	words []string
+	get   func(target) Value
+	set   func(target, Value)
+}
+
+// target is what an option is read from and written to.
+type target struct {
+	*Settings
+	*Global
+}
+
+var options = [...]option{
+	OptListen: {name: "listen", kind: kindListen,
+		get: func(t target) Value { return Bind(t.Listen) },
+		set: func(t target, v Value) { t.Listen = v.listen }},
+	OptProtocol:   choice("protocol", func(t target) *Protocol { return &t.Protocol }, "tcp", "udp"),
+	OptRoundRobin: flag("roundrobin", func(t target) *bool { return &t.RoundRobin }),
+	OptHash:       choice("hash", func(t target) *Hash { return &t.Hash }, "off", "on", "compat"),
+	OptWeight:     flag("weight", func(t target) *bool { return &t.Weight }),
+	OptPrio:       flag("prio", func(t target) *bool { return &t.Prio }),
+	OptStubborn:   flag("stubborn", func(t target) *bool { return &t.Stubborn }),
+	OptTimeout:    number("timeout", func(t target) *int { return &t.Timeout }, nil),
+	OptBlacklist:  number("blacklist", func(t target) *int { return &t.Blacklist }, nil),
+	OptTracking:   number("tracking", func(t target) *int { return &t.Tracking }, nil),
+	OptClientsMax: upTo(MaxClients, number("clients_max", func(t target) *int { return &t.ClientsMax }, grow)),
+	OptConnMax:    upTo(maxConns, number("conn_max", func(t target) *int { return &t.ConnMax }, grow)),
+	OptPendingMax: number("pending_max", func(t target) *int { return &t.PendingMax }, atLeast(1)),
+	OptAcceptMax:  number("accept_max", func(t target) *int { return &t.AcceptMax }, atLeast(1)),
+	OptBacklog:    number("backlog", func(t target) *int { return &t.Backlog }, atLeast(50)),
+	OptIdle:       number("idle_timeout", func(t target) *int { return &t.Idle }, atLeast(0)),
+	OptClientACL:  number("client_acl", func(t target) *int { return &t.ClientACL }, listOrZero),
+	OptFastclose:  choice("tcp_fastclose", func(t target) *Fastclose { return &t.Fastclose }, "off", "up", "down", "both"),
+	OptNoDelay:    flag("tcp_nodelay", func(t target) *bool { return &t.NoDelay }),
+	OptKeepalive:  flag("keepalive", func(t target) *bool { return &t.Keepalive }),
+	OptSource: {name: "source", kind: kindText,
+		get: func(t target) Value { return sourceValue(t.Source) },
+		set: func(t target, v Value) { t.Source, _ = parseSource(v.text) }},
+
+	OptControlACL:   global(number("control_acl", func(t target) *int { return &t.ControlACL }, listOrZero)),
+	OptDrainTimeout: global(number("drain_timeout", func(t target) *int { return &t.DrainTimeout }, atLeast(0))),
+}
+
+func flag(name string, field func(target) *bool) option {
+	return option{
+		name: name, kind: kindBool,
+		get: func(t target) Value { return Bool(*field(t)) },
+		set: func(t target, v Value) { *field(t) = v.num != 0 },
+	}
+}
+
+func number(name string, field func(target) *int, fit func(old, wish int) int) option {
+	if fit == nil {
+		fit = func(_, wish int) int { return wish }
+	}
+	return option{
+		name: name, kind: kindInt, low: math.MinInt32, high: math.MaxInt32, fit: fit,
+		get: func(t target) Value { return Int(*field(t)) },
+		set: func(t target, v Value) { *field(t) = fit(*field(t), v.num) },
+	}
+}
+
+func choice[T ~uint8](name string, field func(target) *T, words ...string) option {
+	return option{
+		name: name, kind: kindInt, low: 0, high: len(words) - 1, words: words,
+		get: func(t target) Value { return Int(int(*field(t))) },
+		set: func(t target, v Value) { *field(t) = T(v.num) },
+	}
+}
+
+func upTo(high int, o option) option { o.high = high; return o }
+func global(o option) option         { o.global = true; return o }
+
+func grow(old, wish int) int { return max(old, wish) }
+
+func atLeast(low int) func(old, wish int) int {
+	return func(_, wish int) int { return max(low, wish) }
+}
+
+func listOrZero(_, wish int) int {
+	if wish < 0 || wish >= ACLs {
+		return 0
+	}
+	return wish
+}
+
+func sourceValue(a netip.Addr) Value {
+	if !a.IsValid() {
+		return Text("")
+	}
+	return Text(a.String())
+}
+
+func parseSource(text string) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(text)
+	return a.Unmap(), err
+}
+
+// Options returns all options, in the order of their numbers.
+func Options() []Option {
+	var all []Option
+	for i := range options {
+		if Option(i).known() {
+			all = append(all, Option(i))
+		}
+	}
+	return all
+}
+
+func (o Option) known() bool { return int(o) < len(options) && options[o].name != "" }
+
+// String returns the option's word, as in configuration files.
+func (o Option) String() string {
+	if !o.known() {
+		return "option " + strconv.Itoa(int(o))
+	}
+	return options[o].name
+}
+
+// Global tells whether the option belongs to no service.
+func (o Option) Global() bool { return o.known() && options[o].global }
+
+// Get returns the value of a service's option, and the zero Value for others.
+func (s *Settings) Get(o Option) Value {
+	if !o.known() || o.Global() {
+		return Value{}
+	}
+	return options[o].get(target{Settings: s})
+}
+
+// Get returns the value of a global option, and the zero Value for others.
+func (g *Global) Get(o Option) Value {
+	if !o.Global() {
+		return Value{}
+	}
+	return options[o].get(target{Global: g})
+}
+
+// check tells why v is no value for the option.
+func (o Option) check(v Value) error {
+	if !o.known() {
+		return fmt.Errorf("unknown %v", o)
+	}
+	row := &options[o]
+	if v.kind != row.kind {
+		return fmt.Errorf("%s: got %v, want %v", o, v.kind, row.kind)
+	}
+	switch row.kind {
+	case kindInt:
+		if v.num < row.low || v.num > row.high {
+			return fmt.Errorf("%s: %d is outside %d..%d", o, v.num, row.low, row.high)
+		}
+	case kindText:
+		if err := checkText(v.text); err != nil {
+			return fmt.Errorf("%s: %w", o, err)
+		}
+	case kindListen:
+		if err := checkText(v.listen.Text); err != nil {
+			return fmt.Errorf("%s: %w", o, err)
+		}
+	}
+	if o == OptSource {
+		if _, err := parseSource(v.text); err != nil {
+			return fmt.Errorf("%s: %q is no address", o, v.text)
+		}
+	}
+	return nil
+}
+
+// print returns v in words.
+func (o Option) print(v Value) string {
+	if o.known() && v.kind == kindInt {
+		if w := options[o].words; v.num >= 0 && v.num < len(w) {
+			return w[v.num]
+		}
+	}
+	return v.String()
+}
+
+// checkText keeps out what would break lines in files and replies.
+func checkText(s string) error {
+	if len(s) > MaxText {
+		return fmt.Errorf("text of %d bytes is longer than %d", len(s), MaxText)
+	}
+	if i := slices.IndexFunc([]byte(s), func(c byte) bool { return c < ' ' || c == 0x7f }); i >= 0 {
+		return fmt.Errorf("control character %#02x in text", s[i])
+	}
+	return nil
+}
