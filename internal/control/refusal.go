@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// refusal begins every error reply that the original does not have.
-const refusal = "error: "
+// Refusal begins every error reply that the original does not have.
+const Refusal = "error: "
 
 // Refused tells whether a reply says that the command was not carried out: by
 // one of the original's texts, or by a line that begins with "error: ". Many
@@ -17,12 +17,12 @@ func Refused(reply []byte) bool {
 	reply = bytes.TrimSuffix(reply, []byte("\n"))
 	first, _, _ := bytes.Cut(reply, []byte("\n"))
 	last := reply[bytes.LastIndexByte(reply, '\n')+1:]
-	return refusedLine(string(first)) || strings.HasPrefix(string(last), refusal)
+	return refusedLine(string(first)) || strings.HasPrefix(string(last), Refusal)
 }
 
 func refusedLine(line string) bool {
 	for _, known := range []struct{ prefix, suffix string }{
-		{refusal, ""},
+		{Refusal, ""},
 		{"do_cmd: ignoring ", ""},
 		{"Exit is not enabled; ", ""},
 		{"Connection ", " out of range"},

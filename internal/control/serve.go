@@ -60,7 +60,7 @@ func (s *Server) handle(ctx context.Context, from Peer, line string, w io.Writer
 		if r := recover(); r != nil {
 			s.counters.panics.Add(1)
 			s.log.Error("control command panicked", "client", from, "command", line, "err", r, "stack", string(debug.Stack()))
-			fmt.Fprintf(w, "%sthe command failed inside pen; the log tells more\n", refusal)
+			fmt.Fprintf(w, "%sthe command failed inside pen; the log tells more\n", Refusal)
 		}
 	}()
 	s.handler(ctx, from, line, w)
@@ -70,7 +70,7 @@ func (s *Server) handle(ctx context.Context, from Peer, line string, w io.Writer
 // socket is still empty.
 func (s *Server) refuse(c net.Conn, why error) {
 	c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	fmt.Fprintf(c, "%s%v\n", refusal, why)
+	fmt.Fprintf(c, "%s%v\n", Refusal, why)
 }
 
 // writer sends in pieces, each of which has its time: a long reply may take
