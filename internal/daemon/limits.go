@@ -1,0 +1,58 @@
+package daemon
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"pen/state"
+)
+
+// reservedFiles are the descriptors that are kept back from the traffic: for
+// listeners, loops and pipes, the control port, logs, the cluster.
+const reservedFiles = 64
+
+// filesFor returns how many descriptors services with these conn_max need. The
+// two of each connection are the client's and the server's.
+func filesFor(connMax ...int) int {
+	need := reservedFiles
+	for _, n := range connMax {
+		if n > (math.MaxInt-need)/2 {
+			return math.MaxInt
+		}
+		need += 2 * max(n, 0)
+	}
+	return need
+}
+
+// files is the limit of open files that is in force for this process.
+type files int
+
+// check tells whether the settings can be met with so many descriptors.
+func (f files) check(v *state.View) error {
+	var connMax []int
+	for _, s := range v.Services {
+		connMax = append(connMax, s.ConnMax)
+	}
+	return f.suffice(connMax...)
+}
+
+// suffice tells whether services with these conn_max can have all their
+// connections at once, and if not, the arithmetic.
+func (f files) suffice(connMax ...int) error {
+	need := filesFor(connMax...)
+	if need <= int(f) {
+		return nil
+	}
+	var sum []string
+	for _, n := range connMax {
+		sum = append(sum, strconv.Itoa(n))
+	}
+	return fmt.Errorf("conn_max %s needs %d descriptors (2 for each connection and %d in reserve), but the limit is %d: "+
+		`at most %d fit; raise it with "ulimit -n" or LimitNOFILE=`,
+		strings.Join(sum, " + "), need, reservedFiles, f, f.fit())
+}
+
+// fit is how many connections can be had at once.
+func (f files) fit() int { return max(int(f)-reservedFiles, 0) / 2 }
