@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"pen/state"
+)
+
+// How the batcher paces itself. One proposal at a time groups by itself: while
+// one is under way, the next grows.
+const (
+	batchMax   = 4096                  // clients in a proposal
+	batchPause = 20 * time.Millisecond // from one proposal to the next
+	batchFirst = 2 * time.Millisecond  // for company, when there was nothing to do
+	batchRetry = time.Second           // the longest pause after a failure
+	batchWait  = 10 * time.Second      // for a proposal
+)
+
+// run carries the overlay into the table until ctx ends; then it carries over
+// what is left, for a second at most, and returns.
+func (m *memory) run(ctx context.Context) {
+	for pause := batchPause; ; {
+		begun := time.Now()
+		switch n, err := m.flush(ctx); {
+		case err != nil:
+			pause = min(2*pause, batchRetry)
+		case n == 0:
+			pause = 0 // nothing to wait for but the next client
+		default:
+			pause = batchPause
+		}
+		if pause == 0 {
+			select {
+			case <-m.wake:
+				pause = batchPause
+				if sleep(ctx, batchFirst) {
+					continue
+				}
+			case <-ctx.Done():
+			}
+		} else if sleep(ctx, pause-time.Since(begun)) {
+			continue
+		}
+		m.finish(ctx)
+		return
+	}
+}
+
+// finish flushes what is left when ctx has ended.
+func (m *memory) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	for {
+		n, err := m.flush(ctx)
+		if err != nil {
+			size, _ := m.figures(state.At(time.Now()))
+			m.log.Warn("latest clients are not recorded", "service", m.service, "clients", size, "err", err)
+			return
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// sleep waits for d, and returns false if ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// flush proposes one batch and returns how many clients were in it. It has one
+// caller at a time.
+func (m *memory) flush(ctx context.Context) (int, error) {
+	now := state.At(time.Now())
+	batch, visits := m.collect(now)
+	if len(batch) == 0 {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, batchWait)
+	defer cancel()
+	r, err := m.propose(ctx, state.Command{
+		Time: now, Ops: []state.Op{state.Visits{Service: m.id, Clients: visits}},
+	})
+	if err != nil {
+		m.failures.Add(1)
+		m.land(batch)
+		return len(batch), err
+	}
+	if r.Err != nil { // it would be refused again
+		m.refused.Add(uint64(len(batch)))
+		m.log.Warn("clients are not recorded", "service", m.service, "clients", len(batch), "err", r.Err)
+	}
+	m.settle(batch)
+	return len(batch), nil
+}
+
+// collect makes the next batch: the clients that came least recently, in order.
+func (m *memory) collect(now state.Time) (batch []int32, visits []state.Visit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	size := min(len(m.index), batchMax)
+	batch, visits = make([]int32, 0, size), make([]state.Visit, 0, size)
+	for i := m.head; i >= 0 && len(batch) < size; i = m.nodes[i].next {
+		n := &m.nodes[i]
+		n.flying, n.changed = true, false
+		v := state.Visit{Client: n.client, Server: n.server, Ago: uint32(max(0, now-n.used) / 1000)}
+		if n.keep {
+			v.Server = state.Keep
+		}
+		batch, visits = append(batch, i), append(visits, v)
+	}
+	return batch, visits
+}
+
+// land takes back a batch that did not get through.
+func (m *memory) land(batch []int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, i := range batch {
+		m.nodes[i].flying = false
+		m.nodes[i].changed = true
+	}
+}
+
+// settle ends a batch that the table has: what has not changed since leaves the
+// overlay, and counters move to the slots.
+func (m *memory) settle(batch []int32) {
+	table := m.table.Load()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := state.At(time.Now())
+	for _, i := range batch {
+		n := &m.nodes[i]
+		if e, ok := table.Lookup(n.client); ok {
+			m.tallies.add(e.Slot, fingerprint(n.client), n.tally, n.fresh)
+			n.tally, n.fresh = tally{}, false
+		}
+		n.flying = false
+		if n.changed {
+			n.since = now
+			continue
+		}
+		m.remove(i)
+	}
+}
