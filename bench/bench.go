@@ -1,0 +1,162 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// bench puts the tasks to the contestants and keeps what comes of it.
+type bench struct {
+	setup
+	options
+	contestants []contestant
+	known       *known
+	results     results
+}
+
+// contestant is a proxy that is there.
+type contestant struct {
+	proxy
+	Path    string
+	Version string
+}
+
+// calm is how much of the two cores others may use before a sample is taken
+// again, and tries how often at most.
+const (
+	calm  = 0.05
+	tries = 3
+)
+
+// newBench finds the proxies. The caller closes it.
+func newBench(o options, log io.Writer) (*bench, error) {
+	load, proxy, err := twoCPUs()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := raiseFiles(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "pen-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{options: o}
+	b.setup = setup{loadCPU: load, proxyCPU: proxy, time: o.time, log: log, dir: dir}
+	b.known = newKnown(&b.setup)
+	for _, p := range append(proxies(o.program), stickTable()) {
+		b.invite(p)
+	}
+	return b, nil
+}
+
+// invite lets a proxy take part if it was asked for and is there.
+func (b *bench) invite(p proxy) {
+	if !b.proxies.MatchString(p.Name) {
+		return
+	}
+	path, err := p.find()
+	if err != nil {
+		b.results.note("%s is left out: %v.", p.Name, err)
+		fmt.Fprintln(b.log, "bench: left out:", err)
+		return
+	}
+	b.contestants = append(b.contestants, contestant{p, path, p.version(path)})
+}
+
+func (b *bench) close() {
+	b.known.close()
+	os.RemoveAll(b.dir)
+}
+
+// run puts every task to every contestant, round by round. What one proxy cannot
+// do is noted and does not stop the others.
+func (b *bench) run(ctx context.Context) error {
+	tasks := slices.DeleteFunc(b.tasks(), func(t task) bool { return !b.cases.MatchString(t.Name) })
+	for round := range b.rounds {
+		for _, t := range tasks {
+			for _, c := range rotated(b.contestants, round) {
+				if !slices.Contains(t.Proxies, c.Name) {
+					continue
+				}
+				b.ask(ctx, round, t, c)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+			}
+			if t.Direct != nil {
+				b.ask(ctx, round, task{Name: t.Name, Measure: t.Direct}, contestant{proxy: proxy{Name: direct}})
+			}
+		}
+	}
+	return nil
+}
+
+// rotated begins with another contestant in each round, so that nobody is always
+// the first.
+func rotated(all []contestant, round int) []contestant {
+	if len(all) == 0 {
+		return nil
+	}
+	n := round % len(all)
+	return slices.Concat(all[n:], all[:n])
+}
+
+// ask takes one sample, again if others disturbed it, and keeps the calmest.
+func (b *bench) ask(ctx context.Context, round int, t task, c contestant) {
+	k := key{t.Name, c.Name}
+	var best sample
+	for range tries {
+		s, err := t.Measure(ctx, c)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			b.results.note("%s, %s: %v.", t.Name, c.Name, err)
+			fmt.Fprintf(b.log, "%d %-12s %-22s %v\n", round+1, t.Name, c.Name, err)
+			return
+		}
+		if best == nil || s[foreign] < best[foreign] {
+			best = s
+		}
+		if best[foreign] <= calm {
+			break
+		}
+	}
+	b.results.add(round, k, best)
+	fmt.Fprintf(b.log, "%d %-12s %-22s %v\n", round+1, t.Name, c.Name, best)
+}
+
+// tasks are all questions that there are.
+func (b *bench) tasks() []task {
+	everybody := []string{ours, original, haproxy, spliced, nginx}
+	var tasks []task
+	for _, c := range loadCases {
+		tasks = append(tasks, task{
+			Name: c.Name, Proxies: everybody,
+			Measure: func(ctx context.Context, p contestant) (sample, error) {
+				return b.measure(ctx, c, &p)
+			},
+			Direct: func(ctx context.Context, _ contestant) (sample, error) {
+				return b.measure(ctx, c, nil)
+			},
+		})
+	}
+	for _, conns := range []int{3000, 9000} {
+		tasks = append(tasks, task{
+			Name: fmt.Sprintf("idle%d", conns), Proxies: everybody,
+			Measure: func(ctx context.Context, p contestant) (sample, error) {
+				return b.idle(ctx, conns, &p)
+			},
+		})
+	}
+	tasks = append(tasks, task{Name: "start", Proxies: everybody, Measure: func(ctx context.Context, p contestant) (sample, error) {
+		return b.start(ctx, &p)
+	}})
+	return append(tasks, b.known.tasks()...)
+}

@@ -1,0 +1,109 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// haproxyKind is one of the ways in which haproxy takes part.
+type haproxyKind int
+
+const (
+	haproxyPlain haproxyKind = iota
+	haproxySplice
+	haproxyStick
+)
+
+// stickTableSocket is where haproxy is told the clients to know, in its directory.
+const stickTableSocket = "stats"
+
+func haproxyArguments(kind haproxyKind) func(place) ([]string, error) {
+	return func(p place) ([]string, error) {
+		file := filepath.Join(p.Dir, "haproxy.cfg")
+		if err := os.WriteFile(file, []byte(haproxyConfig(kind, p)), 0o600); err != nil {
+			return nil, err
+		}
+		return []string{"-db", "-q", "-f", file}, nil
+	}
+}
+
+func haproxyConfig(kind haproxyKind, p place) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("global")
+	line("  nbthread 1")
+	line("  maxconn %d", p.Conns)
+	switch kind {
+	case haproxySplice:
+		line("  maxpipes 128")
+	case haproxyStick:
+		line("  stats socket %s level admin", filepath.Join(p.Dir, stickTableSocket))
+	}
+	line("defaults")
+	line("  mode tcp")
+	line("  timeout connect 3s")
+	line("  timeout client 1h")
+	line("  timeout server 1h")
+	if kind == haproxySplice {
+		line("  option splice-request")
+		line("  option splice-response")
+	}
+	line("listen bench")
+	line("  bind %s", p.Listen)
+	if kind == haproxyStick {
+		line("  balance roundrobin")
+		line("  stick-table type ip size %d", p.Clients)
+		line("  stick on src")
+	} else {
+		line("  balance source")
+	}
+	for i, s := range p.Servers {
+		line("  server s%d %s", i+1, s)
+	}
+	return b.String()
+}
+
+func nginxArguments(p place) ([]string, error) {
+	file := filepath.Join(p.Dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(nginxConfig(p)), 0o600); err != nil {
+		return nil, err
+	}
+	return []string{"-e", "stderr", "-p", p.Dir, "-c", file}, nil
+}
+
+// nginxConfig counts both sockets of a connection, and a few of nginx's own.
+func nginxConfig(p place) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("load_module %s;", nginxStream())
+	line("daemon off;")
+	line("worker_processes 1;")
+	if os.Getuid() == 0 {
+		line("user root;")
+	}
+	line("pid %s;", filepath.Join(p.Dir, "nginx.pid"))
+	line("error_log stderr;")
+	line("events { worker_connections %d; }", 2*p.Conns+32)
+	line("stream {")
+	line("  upstream servers {")
+	line("    hash $remote_addr;")
+	for _, s := range p.Servers {
+		line("    server %s;", s)
+	}
+	line("  }")
+	line("  server {")
+	line("    listen %s;", p.Listen)
+	line("    proxy_pass servers;")
+	line("    proxy_connect_timeout 3s;")
+	line("    proxy_timeout 1h;")
+	line("  }")
+	line("}")
+	return b.String()
+}
+
+// nginxStream is the module of Debian's libnginx-mod-stream.
+func nginxStream() string { return "/usr/lib/nginx/modules/ngx_stream_module.so" }

@@ -1,0 +1,47 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// probe makes one connection and waits until something has come through it,
+// where something will: then proxy and backend are both at work.
+func probe(target netip.AddrPort, mode backendMode) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	patience := unix.Timeval{Sec: 1}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, sockaddr(target)); err != nil {
+		return fmt.Errorf("connect to %s: %w", target, err)
+	}
+	if mode != source {
+		if _, err := unix.Write(fd, make([]byte, messageSize)); err != nil {
+			return err
+		}
+	}
+	if mode == sink {
+		return nil
+	}
+	if n, err := unix.Read(fd, make([]byte, messageSize)); n <= 0 {
+		return fmt.Errorf("read from %s: %w", target, closedOr(err))
+	}
+	return nil
+}
+
+// closedOr is err, or what the end of a stream means here.
+func closedOr(err error) error {
+	if err == nil {
+		return errClosed
+	}
+	return err
+}
