@@ -1,7 +1,222 @@
 package state
 
-// MaxCommand bounds the encoding of a command, in bytes.
-const MaxCommand = 16 << 20
+import (
+	"errors"
+	"fmt"
+)
 
-func (c Command) Append(b []byte) ([]byte, error) { return b, nil }
-func Decode(b []byte) (Command, error)            { return Command{}, nil }
+// Bounds of an encoded command. A larger one can be neither encoded nor
+// decoded.
+const (
+	MaxCommand = 16 << 20 // bytes
+	MaxOps     = 1 << 20
+)
+
+// commandVersion is the first byte of an encoded command.
+const commandVersion = 1
+
+// Append appends the encoding of the command to b: its version, time, author
+// and operations. Of a SetServer only the named fields are encoded. What can
+// not be encoded is an operation that does not exist, an option with a value of
+// the wrong kind, and too much of anything.
+func (c Command) Append(b []byte) ([]byte, error) {
+	w := &coder{buf: b}
+	version, n := uint8(commandVersion), uint64(len(c.Ops))
+	w.byte(&version)
+	time := int64(c.Time)
+	w.int64(&time)
+	w.text(&c.By)
+	w.uint64(&n, MaxOps)
+	for _, o := range c.Ops {
+		w.op(&o)
+	}
+	if n := len(w.buf) - len(b); w.err == nil && n > MaxCommand {
+		w.fail("%d bytes are more than %d", n, MaxCommand)
+	}
+	if w.err != nil {
+		return b, fmt.Errorf("encode command: %w", w.err)
+	}
+	return w.buf, nil
+}
+
+// Decode reads what Append has made of a command, and nothing else: a command
+// has one encoding. The result shares no memory with b. Whatever b is, there is
+// an error at the worst, and memory is used in proportion to its length.
+func Decode(b []byte) (Command, error) {
+	c, err := decode(b)
+	if err != nil {
+		return Command{}, fmt.Errorf("decode command: %w", err)
+	}
+	return c, nil
+}
+
+func decode(b []byte) (c Command, err error) {
+	if len(b) > MaxCommand {
+		return c, fmt.Errorf("%d bytes are more than %d", len(b), MaxCommand)
+	}
+	r := &coder{buf: b, reading: true}
+	var version uint8
+	r.byte(&version)
+	if r.err == nil && version != commandVersion {
+		return c, fmt.Errorf("version %d, this program knows %d", version, commandVersion)
+	}
+	var time int64
+	r.int64(&time)
+	c.Time = Time(time)
+	r.text(&c.By)
+	var n uint64
+	r.uint64(&n, MaxOps)
+	for i := uint64(0); i < n && r.err == nil; i++ {
+		var o Op
+		r.op(&o)
+		c.Ops = append(c.Ops, o)
+	}
+	if r.err == nil && len(r.buf) > 0 {
+		r.fail("%d bytes too many", len(r.buf))
+	}
+	return c, r.err
+}
+
+// codes says for each operation what it consists of.
+var codes = [...]func(*coder, Op) Op{
+	opAddService:    codeOf(func(c *coder, o *AddService) { c.text(&o.Service) }),
+	opRemoveService: codeOf(func(c *coder, o *RemoveService) { c.text(&o.Service) }),
+	opSet: codeOf(func(c *coder, o *Set) {
+		c.text(&o.Service)
+		c.option(&o.Option)
+		c.value(o.Option, &o.Value)
+	}),
+	opSetServer: codeOf(func(c *coder, o *SetServer) {
+		c.text(&o.Service)
+		c.int(&o.Index)
+		c.fields(&o.Fields)
+		for _, f := range serverFields {
+			if o.Fields&f.bit != 0 {
+				f.code(c, &o.Server)
+			}
+		}
+	}),
+	opRemoveServer: codeOf(func(c *coder, o *RemoveServer) {
+		c.text(&o.Service)
+		c.int(&o.Index)
+	}),
+	opFail: codeOf(func(c *coder, o *Fail) {
+		c.text(&o.Service)
+		c.int(&o.Index)
+		c.address(&o.Was)
+		c.uint16(&o.Port)
+	}),
+	opRecover: codeOf(func(c *coder, o *Recover) {
+		c.text(&o.Service)
+		c.int(&o.Index)
+		c.address(&o.Was)
+		c.uint16(&o.Port)
+		c.int64((*int64)(&o.Mark))
+	}),
+	opAppendACL: codeOf(func(c *coder, o *AppendACL) {
+		c.int(&o.List)
+		c.bool(&o.Entry.Permit)
+		c.addr(&o.Entry.Addr)
+		c.addr(&o.Entry.Mask)
+		c.text(&o.Entry.Country)
+	}),
+	opClearACL: codeOf(func(c *coder, o *ClearACL) { c.int(&o.List) }),
+	opVisits: codeOf(func(c *coder, o *Visits) {
+		c.uint32(&o.Service)
+		n := uint64(len(o.Clients))
+		c.uint64(&n, MaxClients)
+		for i := uint64(0); i < n && c.err == nil; i++ {
+			if c.reading {
+				o.Clients = append(o.Clients, Visit{})
+			}
+			v := o.Clients[i]
+			c.addr(&v.Client)
+			c.int(&v.Server)
+			c.uint32(&v.Ago)
+			if c.reading {
+				o.Clients[i] = v
+			}
+		}
+	}),
+	opSeedWith: codeOf(func(c *coder, o *SeedWith) { c.bytes(&o.Seed, MaxCommand) }),
+}
+
+func codeOf[T Op](code func(*coder, *T)) func(*coder, Op) Op {
+	return func(c *coder, o Op) Op {
+		var t T
+		if !c.reading {
+			t = o.(T)
+		}
+		code(c, &t)
+		return t
+	}
+}
+
+func (c *coder) op(o *Op) {
+	if !c.reading && *o == nil {
+		c.err = errors.New("no operation")
+		return
+	}
+	var code opcode
+	if !c.reading {
+		code = (*o).op()
+	}
+	c.byte((*uint8)(&code))
+	if c.err == nil && (int(code) >= len(codes) || codes[code] == nil) {
+		c.fail("unknown operation %d", code)
+	}
+	if c.err == nil {
+		*o = codes[code](c, *o)
+	}
+}
+
+func (c *coder) option(o *Option) {
+	c.uint16((*uint16)(o))
+	if c.err == nil && !o.known() {
+		c.fail("unknown %v", *o)
+	}
+}
+
+func (c *coder) fields(f *ServerFields) {
+	c.uint16((*uint16)(f))
+	if c.err == nil && *f&^allFields != 0 {
+		c.fail("unknown fields %#x", uint16(*f&^allFields))
+	}
+}
+
+// value codes a value of the kind that the option has.
+func (c *coder) value(o Option, v *Value) {
+	if c.err != nil {
+		return
+	}
+	kind := options[o].kind
+	if c.reading {
+		v.kind = kind
+	}
+	if v.kind != kind {
+		c.fail("%v: got %v, want %v", o, v.kind, kind)
+		return
+	}
+	switch kind {
+	case kindInt:
+		c.int(&v.num)
+	case kindBool:
+		yes := v.num != 0
+		c.bool(&yes)
+		*v = Bool(yes)
+	case kindText:
+		c.text(&v.text)
+	case kindListen:
+		c.listen(&v.listen)
+	}
+}
+
+func (c *coder) listen(l *Listen) {
+	c.text(&l.Text)
+	c.addrPort(&l.Addr)
+}
+
+func (c *coder) address(a *Address) {
+	c.text(&a.Host)
+	c.addr(&a.IP)
+}

@@ -35,7 +35,6 @@ const (
 
 type segment [segmentSize]link
 
-
 func (x *index) hash(k key) uint32 {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:8], k.hi)

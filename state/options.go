@@ -51,9 +51,7 @@ type option struct {
 	kind   kind
 	// low and high bound a number; outside is an error.
 	low, high int
-	// fit makes a number within the bounds into what is kept, as the original
-	// quietly does. Nil keeps it as it is.
-	fit func(old, wish int) int
+	grows     bool // a smaller number is quietly ignored
 	// words name the values of a choice.
 	words []string
 	get   func(target) Value
@@ -79,8 +77,8 @@ var options = [...]option{
 	OptTimeout:    number("timeout", func(t target) *int { return &t.Timeout }, nil),
 	OptBlacklist:  number("blacklist", func(t target) *int { return &t.Blacklist }, nil),
 	OptTracking:   number("tracking", func(t target) *int { return &t.Tracking }, nil),
-	OptClientsMax: upTo(MaxClients, number("clients_max", func(t target) *int { return &t.ClientsMax }, grow)),
-	OptConnMax:    upTo(maxConns, number("conn_max", func(t target) *int { return &t.ConnMax }, grow)),
+	OptClientsMax: growing("clients_max", func(t target) *int { return &t.ClientsMax }, MaxClients),
+	OptConnMax:    growing("conn_max", func(t target) *int { return &t.ConnMax }, maxConns),
 	OptPendingMax: number("pending_max", func(t target) *int { return &t.PendingMax }, atLeast(1)),
 	OptAcceptMax:  number("accept_max", func(t target) *int { return &t.AcceptMax }, atLeast(1)),
 	OptBacklog:    number("backlog", func(t target) *int { return &t.Backlog }, atLeast(50)),
@@ -105,14 +103,26 @@ func flag(name string, field func(target) *bool) option {
 	}
 }
 
-func number(name string, field func(target) *int, fit func(old, wish int) int) option {
-	if fit == nil {
-		fit = func(_, wish int) int { return wish }
-	}
+// number is a number of which fit makes what is kept, as quietly as the
+// original; nil keeps it as it is.
+func number(name string, field func(target) *int, fit func(wish int) int) option {
 	return option{
-		name: name, kind: kindInt, low: math.MinInt32, high: math.MaxInt32, fit: fit,
+		name: name, kind: kindInt, low: math.MinInt32, high: math.MaxInt32,
 		get: func(t target) Value { return Int(*field(t)) },
-		set: func(t target, v Value) { *field(t) = fit(*field(t), v.num) },
+		set: func(t target, v Value) {
+			*field(t) = v.num
+			if fit != nil {
+				*field(t) = fit(v.num)
+			}
+		},
+	}
+}
+
+func growing(name string, field func(target) *int, most int) option {
+	return option{
+		name: name, kind: kindInt, low: math.MinInt32, high: most, grows: true,
+		get: func(t target) Value { return Int(*field(t)) },
+		set: func(t target, v Value) { *field(t) = max(*field(t), v.num) },
 	}
 }
 
@@ -124,16 +134,13 @@ func choice[T ~uint8](name string, field func(target) *T, words ...string) optio
 	}
 }
 
-func upTo(high int, o option) option { o.high = high; return o }
-func global(o option) option         { o.global = true; return o }
+func global(o option) option { o.global = true; return o }
 
-func grow(old, wish int) int { return max(old, wish) }
-
-func atLeast(low int) func(old, wish int) int {
-	return func(_, wish int) int { return max(low, wish) }
+func atLeast(low int) func(int) int {
+	return func(wish int) int { return max(low, wish) }
 }
 
-func listOrZero(_, wish int) int {
+func listOrZero(wish int) int {
 	if wish < 0 || wish >= ACLs {
 		return 0
 	}
@@ -178,6 +185,8 @@ func (o Option) String() string {
 
 // Global tells whether the option belongs to no service.
 func (o Option) Global() bool { return o.known() && options[o].global }
+
+func (o Option) grows() bool { return options[o].grows }
 
 // Get returns the value of a service's option, and the zero Value for others.
 func (s *Settings) Get(o Option) Value {

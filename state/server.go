@@ -7,32 +7,62 @@ import (
 )
 
 // serverField is one row of the table from which a SetServer is printed,
-// checked and applied.
+// checked, encoded, compared and applied.
 type serverField struct {
-	bit   ServerFields
-	name  string
-	value func(*Server) any
-	set   func(to, from *Server)
+	bit  ServerFields
+	name string
+	text func(*Server) string
+	code func(*coder, *Server)
+	same func(a, b *Server) bool
+	set  func(to, from *Server)
 }
 
 // The order is that in which the fields are applied: a new address takes the
 // old one's mark away, a mark given with it stays.
 var serverFields = []serverField{
-	{FieldAddress, "address", func(s *Server) any { return s.Address }, func(to, from *Server) { to.move(from.Address, to.Port) }},
-	{FieldPort, "port", func(s *Server) any { return s.Port }, func(to, from *Server) { to.move(to.Address, from.Port) }},
-	{FieldSoft, "max", func(s *Server) any { return s.Soft }, func(to, from *Server) { to.Soft = from.Soft }},
-	{FieldHard, "hard", func(s *Server) any { return s.Hard }, func(to, from *Server) { to.Hard = from.Hard }},
-	{FieldWeight, "weight", func(s *Server) any { return s.Weight }, func(to, from *Server) { to.Weight = from.Weight }},
-	{FieldPrio, "prio", func(s *Server) any { return s.Prio }, func(to, from *Server) { to.Prio = from.Prio }},
-	{FieldACL, "acl", func(s *Server) any { return s.ACL }, func(to, from *Server) { to.ACL = from.ACL }},
-	{FieldMark, "mark", func(s *Server) any { return int64(s.Mark) }, func(to, from *Server) { to.Mark = from.Mark }},
+	{
+		bit: FieldAddress, name: "address",
+		text: func(s *Server) string { return s.Address.String() },
+		code: func(c *coder, s *Server) { c.address(&s.Address) },
+		same: func(a, b *Server) bool { return a.Address == b.Address },
+		set:  func(to, from *Server) { to.move(from.Address, to.Port) },
+	},
+	{
+		bit: FieldPort, name: "port",
+		text: func(s *Server) string { return fmt.Sprint(s.Port) },
+		code: func(c *coder, s *Server) { c.uint16(&s.Port) },
+		same: func(a, b *Server) bool { return a.Port == b.Port },
+		set:  func(to, from *Server) { to.move(to.Address, from.Port) },
+	},
+	numberField(FieldSoft, "max", func(s *Server) *int { return &s.Soft }),
+	numberField(FieldHard, "hard", func(s *Server) *int { return &s.Hard }),
+	numberField(FieldWeight, "weight", func(s *Server) *int { return &s.Weight }),
+	numberField(FieldPrio, "prio", func(s *Server) *int { return &s.Prio }),
+	numberField(FieldACL, "acl", func(s *Server) *int { return &s.ACL }),
+	{
+		bit: FieldMark, name: "mark",
+		text: func(s *Server) string { return fmt.Sprint(int64(s.Mark)) },
+		code: func(c *coder, s *Server) { c.int64((*int64)(&s.Mark)) },
+		same: func(a, b *Server) bool { return a.Mark == b.Mark },
+		set:  func(to, from *Server) { to.Mark = from.Mark },
+	},
 }
 
 const allFields = FieldMark<<1 - 1
 
+func numberField(bit ServerFields, name string, field func(*Server) *int) serverField {
+	return serverField{
+		bit: bit, name: name,
+		text: func(s *Server) string { return fmt.Sprint(*field(s)) },
+		code: func(c *coder, s *Server) { c.int(field(s)) },
+		same: func(a, b *Server) bool { return *field(a) == *field(b) },
+		set:  func(to, from *Server) { *field(to) = *field(from) },
+	}
+}
+
 // move gives the slot another address. The mark was about the one before.
 func (s *Server) move(a Address, port uint16) {
-	if a.IP != s.IP || a.Path() != s.Path() || a.Path() && a.Host != s.Host || port != s.Port {
+	if a.IP != s.IP || port != s.Port || (a.Path() || s.Path()) && a.Host != s.Host {
 		s.Mark = 0
 	}
 	s.Address, s.Port = a, port
@@ -44,20 +74,21 @@ func (o SetServer) normal() (SetServer, error) {
 		return o, fmt.Errorf("unknown fields %#x", uint16(o.Fields&^allFields))
 	}
 	s := &o.Server
-	s.IP = s.IP.Unmap()
-	if err := checkText(s.Host); err != nil {
-		return o, fmt.Errorf("address: %w", err)
-	}
-	if s.Path() && s.IP.IsValid() {
-		return o, errors.New("address: both a path and an IP address")
-	}
-	for _, f := range serverFields {
-		n, ok := f.value(s).(int)
-		if ok && o.Fields&f.bit != 0 && (n < math.MinInt32 || n > math.MaxInt32) {
-			return o, fmt.Errorf("%s: %d is outside %d..%d", f.name, n, math.MinInt32, math.MaxInt32)
+	if o.Fields&FieldAddress != 0 {
+		s.IP = s.IP.Unmap()
+		if err := checkText(s.Host); err != nil {
+			return o, fmt.Errorf("address: %w", err)
+		}
+		if s.Path() && s.IP.IsValid() {
+			return o, errors.New("address: both a path and an IP address")
 		}
 	}
-	if o.Fields&FieldMark != 0 && s.Mark < 0 {
+	for _, n := range []int{s.Soft, s.Hard, s.Weight, s.Prio, s.ACL} {
+		if n < math.MinInt32 || n > math.MaxInt32 {
+			return o, fmt.Errorf("%d is outside %d..%d", n, math.MinInt32, math.MaxInt32)
+		}
+	}
+	if s.Mark < 0 {
 		return o, fmt.Errorf("mark: %d is before the beginning of time", s.Mark)
 	}
 	return o, nil

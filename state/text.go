@@ -23,7 +23,7 @@ func (o SetServer) String() string {
 	fmt.Fprintf(&b, "%sserver %s", in(o.Service), slot(o.Index))
 	for _, f := range serverFields {
 		if o.Fields&f.bit != 0 {
-			fmt.Fprintf(&b, " %s %v", f.name, f.value(&o.Server))
+			fmt.Fprintf(&b, " %s %s", f.name, f.text(&o.Server))
 		}
 	}
 	return b.String()
