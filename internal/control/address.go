@@ -64,7 +64,10 @@ func Resolve(ctx context.Context, text string) (Address, error) {
 // split takes host and port apart at the last colon. No host is loopback.
 func split(text string) (host, port string, err error) {
 	i := strings.LastIndexByte(text, ':')
-	if i < 0 {
+	switch {
+	case text == "":
+		return "", "", errNoPort
+	case i < 0:
 		return "", text, nil
 	}
 	host, port = text[:i], text[i+1:]
