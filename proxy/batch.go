@@ -114,7 +114,7 @@ func (m *memory) collect(now state.Time) (batch []int32, visits []state.Visit) {
 	for i := m.head; i >= 0 && len(batch) < size; i = m.nodes[i].next {
 		n := &m.nodes[i]
 		n.flying, n.changed = true, false
-		v := state.Visit{Client: n.client, Server: n.server, Ago: uint32(max(0, now-n.used) / 1000)}
+		v := state.Visit{Client: n.client, Server: n.server, Ago: uint32(max(0, now/1000-n.used/1000))}
 		if n.keep {
 			v.Server = state.Keep
 		}

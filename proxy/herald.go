@@ -23,20 +23,24 @@ const (
 type news struct {
 	queued atomic.Bool // on the herald's list
 
-	mu        sync.Mutex // guards the rest
+	mu        sync.Mutex    // guards the rest
+	was       state.Address // as the newest view has it: the same server, but perhaps another name for it
+	port      uint16
 	seen      state.Time // the mark in the newest view
 	failed    state.Time // time of our last Fail, until its echo is seen
 	recovered state.Time // the mark that our last Recover takes away, likewise
 	told      time.Time  // when we last proposed anything
 }
 
-// see takes notice of the mark in a new view. A mark that other hands have
+// see takes notice of what a new view says about v, above all of its mark. A mark that other hands have
 // changed wins over ours; the echo of our own news does not, because it may be
 // older than what has happened here since.
-func (v *server) see(mark state.Time) {
+func (v *server) see(s *state.Server) {
 	n := &v.news
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.was, n.port = s.Address, s.Port
+	mark := s.Mark
 	if mark == n.seen {
 		return
 	}
@@ -177,11 +181,11 @@ func (h *herald) command(v *server) (state.Command, bool) {
 	if mark == 0 {
 		n.recovered = n.seen
 		return state.Command{Time: state.At(n.told), Ops: []state.Op{state.Recover{
-			Service: h.service, Index: v.index, Was: v.host, Port: v.port, Mark: n.seen,
+			Service: h.service, Index: v.index, Was: n.was, Port: n.port, Mark: n.seen,
 		}}}, true
 	}
 	n.failed = mark
 	return state.Command{Time: mark, Ops: []state.Op{state.Fail{
-		Service: h.service, Index: v.index, Was: v.host, Port: v.port,
+		Service: h.service, Index: v.index, Was: n.was, Port: n.port,
 	}}}, true
 }

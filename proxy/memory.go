@@ -176,7 +176,7 @@ func (m *memory) credit(client netip.Addr, slot int, d tally) {
 
 // slot returns the client's slot in the table, or -1.
 func (m *memory) slot(client netip.Addr) int {
-	if e, ok := m.table.Load().Lookup(client); ok {
+	if e, ok := m.table.Load().Lookup(bare(client)); ok {
 		return e.Slot
 	}
 	return -1

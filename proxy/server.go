@@ -7,11 +7,18 @@ import (
 	"pen/state"
 )
 
-// identity tells servers of a service apart: a slot, and what is in it.
+// identity tells servers of a service apart: a slot, and the address in it.
 type identity struct {
-	index int // in the list, or state.Emergency, state.Abuse
-	host  state.Address
-	port  uint16
+	index int            // in the list, or state.Emergency, state.Abuse
+	addr  netip.AddrPort // invalid for a Unix socket
+	path  string         // of a Unix socket
+}
+
+func identityOf(index int, s *state.Server) identity {
+	if s.Path() {
+		return identity{index: index, path: s.Host}
+	}
+	return identity{index: index, addr: netip.AddrPortFrom(s.IP, s.Port)}
 }
 
 // server is the running side of one slot of a service's list, for as long as
@@ -19,8 +26,6 @@ type identity struct {
 // changes of the settings and even the slot itself.
 type server struct {
 	identity
-	addr netip.AddrPort // invalid for a Unix socket
-	path string         // of a Unix socket
 
 	places             atomic.Int64 // connections and attempts: what limits are about
 	sent, received     atomic.Uint64
@@ -30,20 +35,15 @@ type server struct {
 	news news
 }
 
-func newServer(id identity, mark state.Time) *server {
+func newServer(id identity, s *state.Server) *server {
 	v := &server{identity: id}
-	if id.host.Path() {
-		v.path = id.host.Host
-	} else {
-		v.addr = netip.AddrPortFrom(id.host.IP, id.port)
-	}
-	v.news.seen = mark
-	v.mark.Store(int64(mark))
+	v.news.seen, v.news.was, v.news.port = s.Mark, s.Address, s.Port
+	v.mark.Store(int64(s.Mark))
 	return v
 }
 
-// key stands for the server's address when hashing, alike on all nodes.
-func (v *server) key() uint64 {
+// key stands for the address when hashing, alike on all nodes.
+func (v identity) key() uint64 {
 	if v.path != "" {
 		return hashText(v.path)
 	}
@@ -74,6 +74,16 @@ func (v *server) shunned(now state.Time, seconds int) bool {
 	return mark != 0 && seconds > 0 && now-mark < state.Time(seconds)*1000
 }
 
+// fail marks v as failed now, unless it is marked until later.
+func (v *server) fail(now state.Time) {
+	for {
+		mark := v.mark.Load()
+		if mark >= int64(now) || v.mark.CompareAndSwap(mark, int64(now)) {
+			return
+		}
+	}
+}
+
 func (v *server) stats() ServerStats {
 	return ServerStats{
 		Conns:    int(v.places.Load()),
@@ -86,7 +96,7 @@ func (v *server) stats() ServerStats {
 }
 
 // String is how logs name the server.
-func (v *server) String() string {
+func (v identity) String() string {
 	if v.path != "" {
 		return v.path
 	}

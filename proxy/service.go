@@ -142,13 +142,13 @@ func (s *service) roster(old *plan) map[identity]*server {
 // seat fills a slot, if it can with a server that was there already, which it
 // takes from the roster.
 func (s *service) seat(roster map[identity]*server, i int, sv *state.Server) seat {
-	id := identity{i, sv.Address, sv.Port}
+	id := identityOf(i, sv)
 	v := roster[id]
 	if v == nil {
-		v = newServer(id, sv.Mark)
+		v = newServer(id, sv)
 	} else {
 		delete(roster, id)
-		v.see(sv.Mark)
+		v.see(sv)
 	}
 	return seat{
 		server: v, usable: sv.Usable(), soft: sv.Soft, hard: sv.Hard,

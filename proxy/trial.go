@@ -176,7 +176,7 @@ func (s *service) failed(v *server, reason error, now state.Time) {
 	v.give()
 	v.failures.Add(1)
 	shunned := v.shunned(now, s.plan.Load().Blacklist)
-	v.mark.Store(int64(now))
+	v.fail(now)
 	s.herald.queue(v)
 	if !shunned { // one line for a burst that fails together
 		s.log.Warn("blacklisting server", "service", s.name, "server", v.index, "backend", v, "err", reason)
