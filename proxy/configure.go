@@ -121,17 +121,23 @@ func (p *Proxy) Configure(v *state.View) error {
 	defer p.mu.Unlock()
 	before := *p.fronts.Load()
 	after := make(map[string]*front, len(v.Services))
+	all := p.listeners()
+	p.lists = p.lists.compile(v)
 	for _, s := range v.Services {
 		after[s.Name] = p.configured(before[s.Name], v, s)
 	}
-	all := p.listeners()
 	used, err := p.assign(v, after, all)
 	p.fronts.Store(&after)
 	for _, f := range after {
+		p.start(f)
 		if f.listener != nil {
 			p.engine.serve(f.listener, f)
 		}
-		p.engine.changed(f)
+	}
+	for name, f := range before {
+		if after[name] != f && f.stop != nil {
+			f.stop()
+		}
 	}
 	clear(p.prepared)
 	for _, l := range all {
@@ -146,11 +152,13 @@ func (p *Proxy) Configure(v *state.View) error {
 // service, with its new settings.
 func (p *Proxy) configured(f *front, v *state.View, s *state.Service) *front {
 	if f == nil || f.id != s.ID {
-		f = &front{service: newService(p, s)}
+		f = &front{service: newService(p.log, p.opts.Propose, s)}
 	}
-	f.service.configure(v, s)
-	settings := s.Settings
-	f.settings.Store(&settings)
+	f.configure(v, s, p.lists)
+	old := f.settings.Swap(&s.Settings)
+	if old != nil && (old.Idle != s.Idle || old.Timeout != s.Timeout) {
+		p.engine.retime(f)
+	}
 	return f
 }
 

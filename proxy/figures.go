@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"pen/state"
@@ -9,7 +10,7 @@ import (
 
 // ServerStats are the figures of one server on this node.
 type ServerStats struct {
-	Conns    int    // connections that stand or are being made
+	Conns    int    // places taken: connections and attempts
 	Sent     uint64 // bytes read from clients for it
 	Received uint64 // bytes read from it
 	Attempts uint64 // connects begun
@@ -19,7 +20,7 @@ type ServerStats struct {
 
 // ClientStats are the figures of one known client on this node.
 type ClientStats struct {
-	Slot     int // in the client table
+	Slot     int // in the client table; -1: it has none yet
 	Client   netip.Addr
 	Server   int // remembered: an index, or state.None and its like
 	Used     state.Time
@@ -46,6 +47,8 @@ type ConnStats struct {
 	PendingUp   int // bytes read from the client that the server has not taken
 	Client      int // slot in the client table; -1: none
 	Server      int // index of the server
+
+	client netip.Addr
 }
 
 // ServiceStats are the figures of one service on this node.
@@ -68,4 +71,93 @@ type ServiceStats struct {
 	Buffers      int    // held for peers that do not read, by all services
 	Files        int    // descriptors in use, by all services
 	AcceptPauses uint64 // times that accepting had to wait for descriptors or memory
+}
+
+// Servers returns the figures of a service's servers, in the order of the list.
+func (p *Proxy) Servers(service string) []ServerStats {
+	f := p.front(service)
+	if f == nil {
+		return nil
+	}
+	p.engine.credit(f)
+	return f.serverStats()
+}
+
+// Special returns the figures of a service's emergency and abuse server.
+func (p *Proxy) Special(service string) (emergency, abuse ServerStats) {
+	f := p.front(service)
+	if f == nil {
+		return emergency, abuse
+	}
+	p.engine.credit(f)
+	return f.specialStats()
+}
+
+// Clients returns the known clients of a service: those of the client table in
+// the order of their slots, then those that will get one in a moment.
+func (p *Proxy) Clients(service string) []ClientStats {
+	f := p.front(service)
+	if f == nil {
+		return nil
+	}
+	p.engine.credit(f)
+	return f.clientStats(state.At(time.Now()))
+}
+
+// Connections returns the connections of a service in the order of their slots.
+func (p *Proxy) Connections(service string) []ConnStats {
+	f := p.front(service)
+	if f == nil {
+		return nil
+	}
+	conns := p.engine.connections(f)
+	for i := range conns {
+		conns[i].Client = f.memory.slot(conns[i].client)
+	}
+	slices.SortFunc(conns, func(a, b ConnStats) int { return a.Slot - b.Slot })
+	return conns
+}
+
+// Connection returns the connection in a slot; that of a free slot is zero but
+// for its descriptors, which are -1. False: there is no such slot.
+func (p *Proxy) Connection(service string, slot int) (ConnStats, bool) {
+	f := p.front(service)
+	if f == nil {
+		return ConnStats{}, false
+	}
+	if slots, _, _ := f.slots.figures(); slot < 0 || slot >= slots {
+		return ConnStats{}, false
+	}
+	if c, ok := p.engine.connection(f, slot); ok {
+		c.Client = f.memory.slot(c.client)
+		return c, true
+	}
+	return ConnStats{Slot: slot, DownFD: -1, UpFD: -1, Client: -1}, true
+}
+
+// CloseConnection closes the connection in a slot at once. False: there is none.
+func (p *Proxy) CloseConnection(service string, slot int) bool {
+	f := p.front(service)
+	return f != nil && p.engine.closeConnection(f, slot)
+}
+
+// Stats returns the figures of a service itself.
+func (p *Proxy) Stats(service string) ServiceStats {
+	f := p.front(service)
+	if f == nil {
+		return ServiceStats{}
+	}
+	s := ServiceStats{
+		Current:      int(f.current.Load()),
+		Accepted:     f.accepted.Load(),
+		Refused:      f.refusalCounts(),
+		Failovers:    f.failovers.Load(),
+		AcceptPauses: f.pauses.Load(),
+		Files:        p.engine.files(),
+	}
+	s.Refused["descriptors"] = f.lost.Load()
+	s.Max, s.Used, s.Last = f.slots.figures()
+	s.Recent, s.RecentAge = f.memory.figures(state.At(time.Now()))
+	s.Pipes, s.Buffers = p.engine.held()
+	return s
 }

@@ -55,7 +55,11 @@ type Proxy struct {
 
 	mu       sync.Mutex // held by one change of configuration at a time
 	prepared map[place]*listener
-	ended    bool // no listener is opened any more
+	lists    *lists          // of the newest view
+	ended    bool            // no listener is opened any more
+	base     context.Context // what the services run under; nil: not yet
+
+	keepers sync.WaitGroup // services that run
 }
 
 // front is a service as the data plane sees it: the choice of servers, the
@@ -63,8 +67,16 @@ type Proxy struct {
 type front struct {
 	*service
 	settings atomic.Pointer[state.Settings]
-	gate     gate
-	listener *listener // guarded by Proxy.mu; nil: not listening
+
+	door     atomic.Pointer[listener] // whom to tell of a place that is free; nil: nobody
+	places   atomic.Int64             // connections, and accepts under way
+	accepted atomic.Uint64            // clients
+	lost     atomic.Uint64            // clients sent away for lack of descriptors or memory
+	pauses   atomic.Uint64            // times that accepting had to wait for such
+
+	// Guarded by Proxy.mu.
+	listener *listener          // nil: not listening
+	stop     context.CancelFunc // nil: not started
 }
 
 // New returns a Proxy that has no services yet. It starts nothing.
@@ -86,15 +98,29 @@ func New(opts Options) *Proxy {
 // loops, and to four at least: whatever else the process does never waits
 // behind traffic.
 func (p *Proxy) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var wg sync.WaitGroup
-	wg.Go(func() { p.remember(ctx) })
+	p.mu.Lock()
+	p.base = base
+	for _, f := range *p.fronts.Load() {
+		p.start(f)
+	}
+	p.mu.Unlock()
 	err := p.engine.run(ctx)
-	stop()
-	wg.Wait()
 	p.closeListeners()
+	stop() // what the services learned last is told now
+	p.keepers.Wait()
 	return err
+}
+
+// start lets a service tell the state what it learns. The caller holds mu.
+func (p *Proxy) start(f *front) {
+	if p.base == nil || f.stop != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(p.base)
+	f.stop = stop
+	p.keepers.Go(func() { f.run(ctx) })
 }
 
 // Drain stops accepting clients and returns when no connection is left or ctx

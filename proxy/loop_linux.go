@@ -1,0 +1,225 @@
+package proxy
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pen/state"
+)
+
+// loop is one event loop: a thread with an epoll set of its own. A connection
+// stays in the loop that accepted it, so that nothing of it needs a lock. All
+// fields but those of the queue belong to the loop.
+type loop struct {
+	engine *engine
+	epoll  int32
+	wakeup int32 // an eventfd
+
+	events []unix.EpollEvent
+	event  unix.EpollEvent // for registering
+	addr   sockaddr
+	buf    []byte
+
+	now   time.Time  // when this turn began
+	clock state.Time // the same
+	tick  tick       // the same
+
+	conns  slab
+	wheel  wheel
+	pool   pool
+	ready  []turn // connections that used up their budget
+	later  []turn // the other of two slices that take turns
+	kicked []*listener
+	spare  []*listener
+	naps   []nap
+
+	mu     sync.Mutex // guards the queue
+	posted []func(*loop)
+	ended  bool // nothing is taken any more
+	stop   bool
+}
+
+// turn is a connection that has more to do, as it was then.
+type turn struct {
+	place int32
+	gen   uint32
+}
+
+// Events of what is no connection carry these instead of a place.
+const (
+	wakeupEvent   = -1
+	listenerEvent = -2
+)
+
+// eventsMax is how many events a loop takes at once.
+const eventsMax = 256
+
+func newLoop(e *engine) (*loop, error) {
+	l := &loop{
+		engine: e, epoll: -1, wakeup: -1,
+		events: make([]unix.EpollEvent, eventsMax), buf: make([]byte, bufferSize),
+	}
+	l.conns.free = noConn
+	l.look()
+	l.wheel.init(l.tick)
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an event loop: %w", err)
+	}
+	l.epoll = int32(epoll)
+	wakeup, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		l.free()
+		return nil, fmt.Errorf("make an event loop: %w", err)
+	}
+	l.wakeup = int32(wakeup)
+	l.event = unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeupEvent}
+	if err := epollAdd(l.epoll, l.wakeup, &l.event); err != 0 {
+		l.free()
+		return nil, fmt.Errorf("make an event loop: %w", err)
+	}
+	return l, nil
+}
+
+// free gives back the loop's own descriptors.
+func (l *loop) free() {
+	for _, fd := range []int32{l.epoll, l.wakeup} {
+		if fd >= 0 {
+			closeFD(fd)
+		}
+	}
+	for _, pi := range l.pool.pipes {
+		l.closePipe(pi)
+	}
+	l.pool.pipes = nil
+}
+
+// post has f run by the loop soon. False: the loop has ended, and f never runs.
+func (l *loop) post(f func(*loop)) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.posted = append(l.posted, f)
+	if len(l.posted) == 1 {
+		one := [8]byte{0: 1, 7: 1} // some number, in either byte order
+		unix.Write(int(l.wakeup), one[:])
+	}
+	return true
+}
+
+// runPosted runs what was posted.
+func (l *loop) runPosted() {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f(l)
+	}
+}
+
+// run is the loop. It returns when it is told to stop, after closing all its
+// connections.
+func (l *loop) run() (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for !l.stop && err == nil {
+		err = l.turn()
+	}
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.runPosted()
+	l.conns.all(l.close)
+	return err
+}
+
+// turn waits for something to do and does it.
+func (l *loop) turn() error {
+	n, err := epollWait(l.epoll, l.events, 0)
+	if n == 0 && err == 0 {
+		if wait := l.patience(); wait != 0 {
+			n, err = epollWait(l.epoll, l.events, wait)
+		}
+	}
+	if err != 0 {
+		return fmt.Errorf("wait for events: %w", err)
+	}
+	l.look()
+	for i := range l.events[:n] {
+		l.dispatch(&l.events[i])
+	}
+	l.goOn()
+	l.wheel.turn(&l.conns, l.tick, l.due)
+	if len(l.naps) > 0 {
+		l.wakeNaps()
+	}
+	if len(l.kicked) > 0 {
+		l.kicks()
+	}
+	return nil
+}
+
+// look looks at the clock.
+func (l *loop) look() {
+	l.now = time.Now()
+	l.clock = state.At(l.now)
+	l.tick = l.engine.tickAt(l.now)
+}
+
+// patience returns how long the loop may wait for events; negative: as long as
+// it likes.
+func (l *loop) patience() time.Duration {
+	if len(l.ready) > 0 || len(l.kicked) > 0 {
+		return 0
+	}
+	wait := time.Duration(-1)
+	if n, ok := l.wheel.next(); ok {
+		wait = max(l.engine.timeOf(l.wheel.done+n).Sub(l.now), time.Millisecond)
+	}
+	for _, nap := range l.naps {
+		if left := max(nap.until.Sub(l.now), time.Millisecond); wait < 0 || left < wait {
+			wait = left
+		}
+	}
+	return wait
+}
+
+// dispatch finds out whom an event is about. What is about a descriptor that
+// was closed meanwhile, maybe by an event just before, carries an old generation.
+func (l *loop) dispatch(ev *unix.EpollEvent) {
+	switch ev.Fd {
+	case wakeupEvent:
+		var count [8]byte
+		unix.Read(int(l.wakeup), count[:])
+		l.runPosted()
+		return
+	case listenerEvent:
+		if ln := l.engine.listener(ev.Pad); ln != nil {
+			l.accept(ln)
+		}
+		return
+	}
+	side := int(ev.Fd & 1)
+	if c := l.conns.at(ev.Fd >> 1); c != nil && c.phase != phaseFree && c.half[side].gen == uint32(ev.Pad) {
+		l.happened(c, side, ev.Events)
+	}
+}
+
+// goOn gives those their next turn who used up their budget in the last one.
+func (l *loop) goOn() {
+	ready := l.ready
+	l.ready, l.later = l.later[:0], ready
+	for _, t := range ready {
+		if c := l.conns.at(t.place); c.queued && c.half[clientSide].gen == t.gen {
+			c.queued = false
+			l.relay(c)
+		}
+	}
+}
