@@ -84,13 +84,15 @@ func (b *bench) run(ctx context.Context) error {
 				if !slices.Contains(t.Proxies, c.Name) {
 					continue
 				}
-				b.ask(ctx, round, t, c)
+				b.ask(ctx, round, key{t.Name, c.Name}, func(ctx context.Context) (sample, error) {
+					return t.Measure(ctx, c)
+				})
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
 			}
 			if t.Direct != nil {
-				b.ask(ctx, round, task{Name: t.Name, Measure: t.Direct}, contestant{proxy: proxy{Name: direct}})
+				b.ask(ctx, round, key{t.Name, direct}, t.Direct)
 			}
 		}
 	}
@@ -108,17 +110,16 @@ func rotated(all []contestant, round int) []contestant {
 }
 
 // ask takes one sample, again if others disturbed it, and keeps the calmest.
-func (b *bench) ask(ctx context.Context, round int, t task, c contestant) {
-	k := key{t.Name, c.Name}
+func (b *bench) ask(ctx context.Context, round int, k key, measure func(context.Context) (sample, error)) {
 	var best sample
 	for range tries {
-		s, err := t.Measure(ctx, c)
+		s, err := measure(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			b.results.note("%s, %s: %v.", t.Name, c.Name, err)
-			fmt.Fprintf(b.log, "%d %-12s %-22s %v\n", round+1, t.Name, c.Name, err)
+			b.results.note("%s, %s: %v.", k.Case, k.Proxy, err)
+			b.progress(round, k, err)
 			return
 		}
 		if best == nil || s[foreign] < best[foreign] {
@@ -129,7 +130,11 @@ func (b *bench) ask(ctx context.Context, round int, t task, c contestant) {
 		}
 	}
 	b.results.add(round, k, best)
-	fmt.Fprintf(b.log, "%d %-12s %-22s %v\n", round+1, t.Name, c.Name, best)
+	b.progress(round, k, best)
+}
+
+func (b *bench) progress(round int, k key, what any) {
+	fmt.Fprintf(b.log, "%d %-12s %-20s %v\n", round+1, k.Case, k.Proxy, what)
 }
 
 // tasks are all questions that there are.
@@ -139,24 +144,31 @@ func (b *bench) tasks() []task {
 	for _, c := range loadCases {
 		tasks = append(tasks, task{
 			Name: c.Name, Proxies: everybody,
-			Measure: func(ctx context.Context, p contestant) (sample, error) {
-				return b.measure(ctx, c, &p)
-			},
-			Direct: func(ctx context.Context, _ contestant) (sample, error) {
-				return b.measure(ctx, c, nil)
-			},
+			Measure: func(ctx context.Context, p contestant) (sample, error) { return b.measure(ctx, c, &p) },
+			Direct:  func(ctx context.Context) (sample, error) { return b.measure(ctx, c, nil) },
 		})
 	}
-	for _, conns := range []int{3000, 9000} {
+	for _, conns := range idleSizes {
 		tasks = append(tasks, task{
-			Name: fmt.Sprintf("idle%d", conns), Proxies: everybody,
-			Measure: func(ctx context.Context, p contestant) (sample, error) {
-				return b.idle(ctx, conns, &p)
-			},
+			Name: idleCase(conns), Proxies: everybody,
+			Measure: func(ctx context.Context, c contestant) (sample, error) { return b.idle(ctx, conns, &c) },
 		})
 	}
-	tasks = append(tasks, task{Name: "start", Proxies: everybody, Measure: func(ctx context.Context, p contestant) (sample, error) {
-		return b.start(ctx, &p)
-	}})
+	tasks = append(tasks, task{
+		Name: "start", Proxies: everybody,
+		Measure: func(ctx context.Context, c contestant) (sample, error) { return b.start(ctx, &c) },
+	})
 	return append(tasks, b.known.tasks()...)
+}
+
+// report is all that came of it.
+func (b *bench) report(e environment) reported {
+	r := reported{
+		Command: e.Command, Date: e.Date, Machine: e.Machine, Private: e.Private,
+		Rounds: b.rounds, Time: b.options.time, Cases: loadCases, results: &b.results,
+	}
+	for _, c := range b.contestants {
+		r.Proxies = append(r.Proxies, [3]string{c.Name, c.Version, c.How})
+	}
+	return r
 }

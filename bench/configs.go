@@ -56,7 +56,8 @@ func haproxyConfig(kind haproxyKind, p place) string {
 	line("  bind %s", p.Listen)
 	if kind == haproxyStick {
 		line("  balance roundrobin")
-		line("  stick-table type ip size %d", p.Clients)
+		// A full table of haproxy's throws out a part of its entries: leave room.
+		line("  stick-table type ip size %d", p.Clients+p.Clients/8+1000)
 		line("  stick on src")
 	} else {
 		line("  balance source")

@@ -15,10 +15,8 @@ import (
 type environment struct {
 	Command string
 	Date    time.Time
-	Kernel  string
-	CPU     string
-	CPUs    int
-	Private bool // namespaces of their own
+	Machine string
+	Private bool // samples have network namespaces of their own
 }
 
 func newEnvironment(args []string) (environment, error) {
@@ -30,12 +28,12 @@ func newEnvironment(args []string) (environment, error) {
 	if err := unix.Uname(&name); err != nil {
 		return e, err
 	}
-	e.Kernel = unix.ByteSliceToString(name.Release[:])
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return e, err
 	}
-	e.CPU, e.CPUs = processor(string(info))
+	model, cpus := processor(string(info))
+	e.Machine = fmt.Sprintf("%d CPUs, %s, Linux %s", cpus, model, unix.ByteSliceToString(name.Release[:]))
 	c, err := newCell()
 	if err != nil {
 		return e, err

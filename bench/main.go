@@ -106,7 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := b.run(ctx); err != nil {
 		return err
 	}
-	text := report(env, o, b.contestants, &b.results)
+	text := b.report(env).String()
 	if o.markdown != "" {
 		return rewrite(o.markdown, text)
 	}

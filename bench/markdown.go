@@ -58,25 +58,31 @@ func rewrite(path, text string) error {
 	return os.WriteFile(path, document, 0o644)
 }
 
-// table is a Markdown table.
+// table is a Markdown table. Its columns hold figures, but for the first, unless
+// it is all words.
 type table struct {
-	rows [][]string
+	rows  [][]string
+	words bool
 }
 
 func newTable(head ...string) *table { return &table{rows: [][]string{head}} }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// empty tells whether there is nothing below the head.
-func (t *table) empty() bool { return len(t.rows) < 2 }
-
-// String aligns figures to the right and the first column to the left.
-func (t *table) String() string {
+// text is empty if there is nothing below the head.
+func (t *table) text() string {
+	if len(t.rows) < 2 {
+		return ""
+	}
+	rule := " | ---:" // figures to the right
+	if t.words {
+		rule = " | ---"
+	}
 	var b strings.Builder
 	for i, row := range t.rows {
 		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
 		if i == 0 {
-			b.WriteString("| ---" + strings.Repeat(" | ---:", len(row)-1) + " |\n")
+			b.WriteString("| ---" + strings.Repeat(rule, len(row)-1) + " |\n")
 		}
 	}
 	return b.String()

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"debug/buildinfo"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,26 +33,15 @@ type proxy struct {
 	Arguments func(p place) ([]string, error)
 }
 
-// The names that other files ask for.
-const (
-	ours      = "pen"
-	original  = "original pen"
-	haproxy   = "haproxy"
-	spliced   = "haproxy, splice"
-	remembers = "haproxy, stick table"
-	nginx     = "nginx"
-	direct    = "no proxy"
-)
-
 // proxies are all that are compared, ours first. program is the path of ours.
 // All of them send a client to the server that it had before.
 func proxies(program string) []proxy {
 	return []proxy{
 		{ours, "defaults", "", program, penArguments},
-		{original, "defaults", "pen", "pen", originalArguments},
+		{original, "defaults", "pen", "pen", penArguments},
 		{haproxy, "tcp mode, one thread, balance source", "haproxy", "haproxy", haproxyArguments(haproxyPlain)},
 		{spliced, "the same with splice-request and splice-response", "haproxy", "haproxy", haproxyArguments(haproxySplice)},
-		{nginx, "stream, one worker, hash $remote_addr", "nginx, libnginx-mod-stream", "nginx", nginxArguments},
+		{nginx, "stream, one worker, hash $remote_addr", "nginx libnginx-mod-stream", "nginx", nginxArguments},
 	}
 }
 
@@ -80,41 +68,26 @@ func (p proxy) find() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is not installed (Debian: apt-get install %s)",
-		p.Program, strings.ReplaceAll(p.Package, ",", ""))
+	return "", fmt.Errorf("%s is not installed (Debian: apt-get install %s)", p.Program, p.Package)
 }
 
-// version is the version of the package, or the revision that ours was built
-// from.
+// version is the version of the package, or what ours says of itself.
 func (p proxy) version(path string) string {
-	if p.Package == "" {
-		return builtFrom(path)
+	query := []string{path, "--version"}
+	if p.Package != "" {
+		first, _, _ := strings.Cut(p.Package, " ")
+		query = []string{"dpkg-query", "-W", "-f", "${Version}", first}
 	}
-	first, _, _ := strings.Cut(p.Package, ",")
-	out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", first).Output()
-	if err != nil {
-		return "unknown version"
+	out, err := exec.Command(query[0], query[1:]...).Output()
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if err != nil || line == "" {
+		return "unknown"
 	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimPrefix(line, "pen ")
 }
 
-func builtFrom(path string) string {
-	info, err := buildinfo.ReadFile(path)
-	if err != nil {
-		return "unknown version"
-	}
-	version := info.GoVersion
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			version = s.Value[:min(12, len(s.Value))] + ", " + version
-		case s.Key == "vcs.modified" && s.Value == "true":
-			version += ", with changes"
-		}
-	}
-	return version
-}
-
+// penArguments are the same for ours and for the original, which has no data
+// directory.
 func penArguments(p place) ([]string, error) {
 	args := []string{"-f", "-x", strconv.Itoa(p.Conns)}
 	if p.Clients > 0 {
@@ -122,16 +95,6 @@ func penArguments(p place) ([]string, error) {
 	}
 	if p.Data != "" {
 		args = append(args, "--data-dir", p.Data)
-	}
-	return append(args, words(p)...), nil
-}
-
-// originalArguments asks for poll only where the default, epoll, cannot serve:
-// it can everywhere here.
-func originalArguments(p place) ([]string, error) {
-	args := []string{"-f", "-x", strconv.Itoa(p.Conns)}
-	if p.Clients > 0 {
-		args = append(args, "-c", strconv.Itoa(p.Clients))
 	}
 	return append(args, words(p)...), nil
 }

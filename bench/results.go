@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strings"
 )
 
 // metric names one figure of a sample.
@@ -25,6 +27,15 @@ const (
 
 // sample is what one measurement of one proxy gave.
 type sample map[metric]float64
+
+// String lists the figures by name.
+func (s sample) String() string {
+	var b strings.Builder
+	for _, m := range slices.Sorted(maps.Keys(s)) {
+		fmt.Fprintf(&b, "  %s %.4g", m, s[m])
+	}
+	return b.String()
+}
 
 // key is what samples of several rounds have in common.
 type key struct{ Case, Proxy string }

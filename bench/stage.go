@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -188,6 +187,3 @@ func (st *stage) begin(job loadJob, f func(*helper) error) error {
 		return f(h)
 	})
 }
-
-// socketPath is where the stick table of haproxy listens.
-func (st *stage) socketPath() string { return filepath.Join(st.dir, stickTableSocket) }
