@@ -71,7 +71,7 @@ func (b *bench) invite(p proxy) {
 
 func (b *bench) close() {
 	b.known.close()
-	os.RemoveAll(b.dir)
+	_ = os.RemoveAll(b.dir)
 }
 
 // run puts every task to every contestant, round by round. What one proxy cannot

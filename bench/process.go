@@ -33,7 +33,7 @@ func startProcess(ctx context.Context, cpu int, argv []string) (*process, error)
 	if err != nil {
 		return nil, err
 	}
-	os.Remove(logs.Name())
+	_ = os.Remove(logs.Name()) // the open file is enough
 	cmd := command(ctx, argv)
 	cmd.Stdout, cmd.Stderr = logs, logs
 	if err := startOn(cpu, cmd); err != nil {

@@ -202,9 +202,7 @@ func (r reported) remarks() string {
 			"Other work on the two cores during a sample: median %.1f %%, at most %.1f %%.",
 			100*median(others), 100*slices.Max(others)))
 	}
-	for _, note := range r.Notes {
-		lines = append(lines, note)
-	}
+	lines = append(lines, r.Notes...)
 	if len(lines) == 0 {
 		return ""
 	}
