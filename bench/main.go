@@ -4,7 +4,7 @@
 // haproxy, the original pen and nginx. It asks each the same questions, in turn,
 // on one core, with clients and servers on another, and prints the medians.
 //
-//	go run ./bench                                  print everything, in about half an hour
+//	go run ./bench                                  print everything, in about twenty minutes
 //	go run ./bench -run 'connrate|pp64'             some cases only
 //	go run ./bench -rounds 1 -time 300ms            quick, to see that it works
 //	go run ./bench -markdown docs/benchmarks.md     rewrite the measured part of a document
@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.markdown != "" {
-		// A document without its markers is told before half an hour is spent.
+		// A document without its markers is told before the time is spent.
 		if err := checkMarkers(o.markdown); err != nil {
 			return err
 		}
