@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unsafe"
 
 	"pen/state"
@@ -28,7 +29,7 @@ type world struct {
 
 // newWorld makes a service with n servers.
 func newWorld(t testing.TB, n int) *world {
-	w := &world{t: t, machine: state.New(), now: 1_700_000_000_000, down: map[int]bool{}}
+	w := &world{t: t, machine: state.New(), now: state.At(time.Now()), down: map[int]bool{}}
 	w.service = newService(slog.New(slog.DiscardHandler), w.proposed, w.machine.View().Service(""))
 	for i := range n {
 		w.server(i, func(*state.Server) {}, 0)

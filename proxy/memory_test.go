@@ -1,0 +1,501 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pen/state"
+)
+
+// book is a real state machine that records what is proposed to it, takes its
+// time, and fails when told to.
+type book struct {
+	machine  *state.Machine
+	took     time.Duration // for a proposal
+	err      error
+	at       []time.Time
+	batches  [][]state.Visit
+	under    int // proposals under way
+	together int // the most of them at once
+}
+
+func (b *book) propose(ctx context.Context, c state.Command) (state.Result, error) {
+	b.under++
+	b.together = max(b.together, b.under)
+	defer func() { b.under-- }()
+	b.at = append(b.at, time.Now())
+	if b.took > 0 && !sleep(ctx, b.took) {
+		return state.Result{}, ctx.Err()
+	}
+	if b.err != nil {
+		return state.Result{}, b.err
+	}
+	for _, o := range c.Ops {
+		if v, ok := o.(state.Visits); ok {
+			b.batches = append(b.batches, v.Clients)
+		}
+	}
+	return b.machine.Apply(c), nil
+}
+
+func newBook(t *testing.T, settings ...state.Op) (*book, *memory) {
+	b := &book{machine: state.New()}
+	settings = append(settings, state.SetServer{Index: 9}) // the state remembers only servers that there are
+	if r := b.machine.Apply(state.Command{Time: state.At(time.Now()), Ops: settings}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	return b, newMemory(slog.New(slog.DiscardHandler), b.propose, b.machine.View().Service(""))
+}
+
+func set(o state.Option, n int) state.Op { return state.Set{Option: o, Value: state.Int(n)} }
+
+func (b *book) entry(a netip.Addr) (state.Entry, bool) {
+	return b.machine.View().Service("").Clients().Lookup(a)
+}
+
+func clientN(n int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+func present() state.Time { return state.At(time.Now()) }
+
+// running runs the batcher beside the test, and ends it after.
+func running(t *testing.T, m *memory, test func(stop func())) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.run(ctx)
+	}()
+	test(func() {
+		cancel()
+		<-done
+	})
+	cancel()
+	<-done
+}
+
+func size(m *memory) int {
+	n, _ := m.figures(present())
+	return n
+}
+
+func TestANewClientIsKnownAtOnceAndInTheTableSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		a := clientN(1)
+		running(t, m, func(func()) {
+			if server, slot := m.visit(a, present()); server != state.None || slot != -1 {
+				t.Errorf("got server %d slot %d, want an unknown client", server, slot)
+			}
+			m.put(a, 3, present())
+			if got := m.remembered(a, present()); got != 3 {
+				t.Errorf("remembered %d, want 3", got)
+			}
+			if _, ok := b.entry(a); ok {
+				t.Error("the table has it already")
+			}
+			time.Sleep(5 * time.Millisecond)
+			if e, ok := b.entry(a); !ok || e.Server != 3 {
+				t.Errorf("the table has %v %v, want server 3", e, ok)
+			}
+			if n := size(m); n != 0 {
+				t.Errorf("%d clients are still in the overlay", n)
+			}
+			if got := m.remembered(a, present()); got != 3 {
+				t.Errorf("remembered %d, want 3", got)
+			}
+			if len(b.batches) != 1 {
+				t.Errorf("%d proposals for one client, want 1", len(b.batches))
+			}
+		})
+	})
+}
+
+func TestOneProposalAtATimeAndAtMostOneEach20ms(t *testing.T) {
+	for _, took := range []time.Duration{0, 70 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b, m := newBook(t)
+			b.took = took
+			running(t, m, func(func()) {
+				for i := range 1000 {
+					m.put(clientN(i), 0, present())
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(time.Second)
+			})
+			for i := range b.at[1:] {
+				if d := b.at[i+1].Sub(b.at[i]); d < max(took, 20*time.Millisecond) {
+					t.Fatalf("proposal %d came %v after the one before", i+1, d)
+				}
+			}
+			if want := int(time.Second / max(took, 20*time.Millisecond)); len(b.at) < want-1 || b.together != 1 {
+				t.Errorf("%d proposals, %d together, want about %d, one by one", len(b.at), b.together, want)
+			}
+			if n := b.machine.View().Service("").Clients().Len(); n != 1000 {
+				t.Errorf("%d clients in the table, want 1000", n)
+			}
+		})
+	}
+}
+
+func TestBatchesAreCoalescedBoundedAndInOrderOfLastUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t, set(state.OptClientsMax, 20_000))
+		for i := range 10_000 {
+			m.put(clientN(i), i%5, present())
+		}
+		for i := range 10 {
+			m.visit(clientN(i), present()) // they are the latest now
+			m.put(clientN(i), 9, present())
+		}
+		running(t, m, func(func()) { time.Sleep(time.Second) })
+		var sizes []int
+		var all []state.Visit
+		for _, batch := range b.batches {
+			sizes, all = append(sizes, len(batch)), append(all, batch...)
+		}
+		if fmt.Sprint(sizes) != "[4096 4096 1808]" {
+			t.Fatalf("batches of %v clients", sizes)
+		}
+		for i, v := range all {
+			if want := (i + 10) % 10_000; v.Client != clientN(want) {
+				t.Fatalf("client %d of the batches is %v, want %v", i, v.Client, clientN(want))
+			}
+		}
+		if last := all[9_999]; last.Server != 9 {
+			t.Errorf("got server %d, want the latest, 9", last.Server)
+		}
+	})
+}
+
+func TestWhatChangesUnderAProposalStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		b.took = 50 * time.Millisecond
+		running(t, m, func(func()) {
+			m.put(clientN(1), 1, present())
+			m.put(clientN(2), 1, present())
+			time.Sleep(20 * time.Millisecond)
+			m.put(clientN(1), 2, present())
+			time.Sleep(40 * time.Millisecond)
+			if n, got := size(m), m.remembered(clientN(1), present()); n != 1 || got != 2 {
+				t.Errorf("%d in the overlay, remembered %d, want 1 and 2", n, got)
+			}
+			time.Sleep(100 * time.Millisecond)
+			if e, _ := b.entry(clientN(1)); e.Server != 2 || size(m) != 0 {
+				t.Errorf("table has %d, overlay %d clients, want 2 and none", e.Server, size(m))
+			}
+		})
+	})
+}
+
+func TestTouchesAreCoarse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		running(t, m, func(func()) {
+			m.put(clientN(1), 1, present())
+			for range 500 {
+				time.Sleep(10 * time.Millisecond)
+				if got, _ := m.visit(clientN(1), present()); got != 1 {
+					t.Fatalf("remembered %d, want 1", got)
+				}
+			}
+		})
+		if len(b.batches) < 5 || len(b.batches) > 7 {
+			t.Errorf("%d proposals in 5 s of constant use, want about 6", len(b.batches))
+		}
+		for _, batch := range b.batches[1:] {
+			if batch[0].Server != state.Keep {
+				t.Errorf("a touch sets server %d", batch[0].Server)
+			}
+		}
+	})
+}
+
+func TestTheRecordedUseIsTheSecondOfTheLastUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		time.Sleep(900 * time.Millisecond)
+		used := present()
+		m.put(clientN(1), 1, used)
+		time.Sleep(3200 * time.Millisecond)
+		running(t, m, func(func()) { time.Sleep(10 * time.Millisecond) })
+		if e, _ := b.entry(clientN(1)); e.Used != used/1000*1000 {
+			t.Errorf("used at %d, want %d", e.Used, used/1000*1000)
+		}
+	})
+}
+
+func TestFailedProposalsAreKeptAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		b.err = errors.New("no leader")
+		running(t, m, func(func()) {
+			m.put(clientN(1), 1, present())
+			time.Sleep(10 * time.Second)
+			n, age := m.figures(present())
+			if n != 1 || age < 10*time.Second {
+				t.Errorf("%d clients wait for %v, want 1 for 10 s", n, age)
+			}
+			if tries := m.failures.Load(); tries < 10 || tries > 20 {
+				t.Errorf("%d tries in 10 s, want them to become rarer, to one each second", tries)
+			}
+			if got := m.remembered(clientN(1), present()); got != 1 {
+				t.Errorf("remembered %d, want 1", got)
+			}
+			b.err = nil
+			time.Sleep(1100 * time.Millisecond)
+			if e, ok := b.entry(clientN(1)); !ok || e.Server != 1 || size(m) != 0 {
+				t.Errorf("got %v %v, want it in the table", e, ok)
+			}
+		})
+	})
+}
+
+func TestWhatTheStateRefusesIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		m.id = 4711 // a service that is gone
+		running(t, m, func(func()) {
+			m.put(clientN(1), 1, present())
+			time.Sleep(time.Second)
+		})
+		if size(m) != 0 || len(b.at) != 1 {
+			t.Errorf("%d clients wait after %d tries, want none after one", size(m), len(b.at))
+		}
+	})
+}
+
+func TestTheEndFlushes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t, set(state.OptClientsMax, 20_000))
+		running(t, m, func(stop func()) {
+			for i := range 9000 {
+				m.put(clientN(i), 1, present())
+			}
+			stop()
+		})
+		if n := b.machine.View().Service("").Clients().Len(); n != 9000 {
+			t.Errorf("%d clients in the table, want 9000", n)
+		}
+	})
+}
+
+func TestTheEndWaitsNoLongerThanASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		b.took = time.Hour
+		running(t, m, func(stop func()) {
+			m.put(clientN(1), 1, present())
+			time.Sleep(time.Minute)
+			begun := time.Now()
+			stop()
+			if d := time.Since(begun); d > time.Second {
+				t.Errorf("the end took %v", d)
+			}
+		})
+	})
+}
+
+func TestAFullOverlayServesAndCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, m := newBook(t)
+		m.limit = 10
+		for i := range 15 {
+			m.visit(clientN(i), present())
+		}
+		if size(m) != 10 || m.overflow.Load() != 5 {
+			t.Errorf("%d recorded, %d not, want 10 and 5", size(m), m.overflow.Load())
+		}
+		m.put(clientN(3), 2, present()) // who is in goes on
+		if got := m.remembered(clientN(3), present()); got != 2 {
+			t.Errorf("remembered %d, want 2", got)
+		}
+		if got := m.remembered(clientN(12), present()); got != state.None {
+			t.Errorf("remembered %d, want none", got)
+		}
+	})
+}
+
+func TestTrackingForgetsInTheOverlayAndInTheTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t, set(state.OptTracking, 60))
+		b.err = errors.New("no leader")
+		m.put(clientN(1), 1, present())
+		time.Sleep(59 * time.Second)
+		if got, _ := m.visit(clientN(1), present()); got != 1 {
+			t.Errorf("after 59 s: remembered %d, want 1", got)
+		}
+		time.Sleep(61 * time.Second)
+		if got := m.remembered(clientN(1), present()); got != state.None {
+			t.Errorf("remembered %d after 61 s, want none", got)
+		}
+		if got, _ := m.visit(clientN(1), present()); got != state.None {
+			t.Errorf("visit: remembered %d after 61 s, want none", got)
+		}
+		b.err = nil
+		m.put(clientN(1), 2, present())
+		running(t, m, func(func()) { time.Sleep(time.Second) })
+		if e, _ := b.entry(clientN(1)); e.Server != 2 {
+			t.Errorf("table has server %d, want 2", e.Server)
+		}
+		// Nobody comes, so the time of the machine stands still. Ours does not.
+		time.Sleep(62 * time.Second)
+		if got, _ := m.visit(clientN(1), present()); got != state.None {
+			t.Errorf("remembered %d from the table after 61 s, want none", got)
+		}
+		running(t, m, func(func()) { time.Sleep(time.Second) })
+		if e, _ := b.entry(clientN(1)); e.Server != state.None {
+			t.Errorf("table has server %d, want none", e.Server)
+		}
+	})
+}
+
+func TestTheOverlayGivesItsMemoryBackAfterACrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, m := newBook(t, set(state.OptClientsMax, 100_000))
+		for i := range 50_000 {
+			m.put(clientN(i), 1, present())
+		}
+		running(t, m, func(func()) { time.Sleep(2 * time.Second) })
+		if size(m) != 0 || cap(m.nodes) > 4*batchMax {
+			t.Errorf("%d clients, room for %d nodes, want none", size(m), cap(m.nodes))
+		}
+		m.put(clientN(1), 2, present())
+		if got := m.remembered(clientN(1), present()); got != 2 {
+			t.Errorf("remembered %d, want 2", got)
+		}
+	})
+}
+
+func TestCountersFollowTheClientIntoItsSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.now = present()
+		addr := netip.MustParseAddr("10.0.0.1")
+		first := w.begin(addr, 1, w.now)
+		w.credit(&first, addr, 10, 1)
+		report := func() string {
+			var s []string
+			for _, c := range w.clientStats(w.now) {
+				s = append(s, fmt.Sprintf("%d %v %d/%d/%d", c.Slot, c.Client, c.Connects, c.Sent, c.Received))
+			}
+			return fmt.Sprint(s)
+		}
+		if got, want := report(), "[-1 10.0.0.1 1/10/1]"; got != want {
+			t.Errorf("before the table has it: got %s, want %s", got, want)
+		}
+		w.memory.flush(t.Context())
+		if got, want := report(), "[0 10.0.0.1 1/10/1]"; got != want {
+			t.Errorf("in the table: got %s, want %s", got, want)
+		}
+		w.credit(&first, addr, 10, 1) // it still thinks that it has no slot
+		second := w.begin(addr, 2, w.now)
+		w.credit(&second, addr, 5, 5)
+		other := netip.MustParseAddr("10.0.0.2")
+		w.begin(other, 1, w.now)
+		if got, want := report(), "[0 10.0.0.1 2/25/7 -1 10.0.0.2 1/0/0]"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
+func TestEvictionResetsTheCounters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		max := w.memory.table.Load().Max()
+		come := func(a netip.Addr) {
+			w.begin(a, 1, present())
+			w.memory.flush(t.Context())
+			time.Sleep(time.Second)
+		}
+		connects := func(a netip.Addr) uint64 {
+			all := w.clientStats(present())
+			i := slices.IndexFunc(all, func(c ClientStats) bool { return c.Client == a })
+			if i < 0 {
+				return 0
+			}
+			return all[i].Connects
+		}
+		come(clientN(0))
+		come(clientN(0))
+		if n := connects(clientN(0)); n != 2 {
+			t.Errorf("%d connects, want 2", n)
+		}
+		for i := range max {
+			come(clientN(i + 1))
+		}
+		if n := connects(clientN(0)); n != 0 {
+			t.Errorf("%d connects of a client that was evicted", n)
+		}
+		come(clientN(0))
+		if n := connects(clientN(0)); n != 1 {
+			t.Errorf("%d connects of a client that came back, want 1", n)
+		}
+		if n := connects(clientN(5)); n != 1 {
+			t.Errorf("%d connects of a client that stayed, want 1", n)
+		}
+	})
+}
+
+func TestAReturnAfterTheTrackingTimeResetsTheCounters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.set(state.OptTracking, state.Int(10))
+		come := func() {
+			w.begin(clientN(1), 1, present())
+			w.memory.flush(t.Context())
+		}
+		come()
+		come()
+		time.Sleep(12 * time.Second)
+		if all := w.clientStats(present()); len(all) != 0 {
+			t.Errorf("got %v, want nobody", all)
+		}
+		come()
+		if all := w.clientStats(present()); len(all) != 1 || all[0].Connects != 1 {
+			t.Errorf("got %v, want one connect", all)
+		}
+	})
+}
+
+func BenchmarkAKnownClientsConnection(b *testing.B) {
+	for _, n := range []int{1_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := newWorld(b, 3)
+			w.set(state.OptClientsMax, state.Int(n))
+			for i := range n {
+				w.memory.put(clientN(i), i%3, w.now)
+				if i%4096 == 0 {
+					w.memory.flush(b.Context())
+				}
+			}
+			for range n/batchMax + 1 {
+				w.memory.flush(b.Context())
+			}
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				i = (i + 7919) % n
+				a := clientN(i)
+				t := w.begin(a, 1, w.now)
+				tg, ok := w.next(&t, a, w.now)
+				if !ok {
+					b.Fatal("no server")
+				}
+				w.attempting(&t, tg.server, a, w.now)
+				w.connected(tg.server, w.now)
+				w.release(tg.server)
+				w.credit(&t, a, 64, 64)
+			}
+		})
+	}
+}
