@@ -15,7 +15,7 @@ import (
 const (
 	connectTime = 5 * time.Second
 	patience    = 30 * time.Second
-	maxReply    = 64 << 20
+	maxReply    = 512 << 20 // of Ask: a status page of four million clients
 )
 
 // Client asks a control port, ours or the original's.
@@ -32,17 +32,25 @@ type Client struct {
 // reply. Every error means that the command may not have been carried out; a
 // refusal by the server is a reply like any other, see Refused.
 func Ask(ctx context.Context, addr string, words ...string) ([]byte, error) {
-	var reply limited
-	err := Client{Addr: addr}.Copy(ctx, &reply, words...)
+	return Client{Addr: addr}.Ask(ctx, words...)
+}
+
+// Ask is the function Ask with the client's own patience.
+func (c Client) Ask(ctx context.Context, words ...string) ([]byte, error) {
+	reply := limited{max: maxReply}
+	err := c.Copy(ctx, &reply, words...)
 	return reply.Bytes(), err
 }
 
 // limited is a buffer that does not take everything.
-type limited struct{ bytes.Buffer }
+type limited struct {
+	bytes.Buffer
+	max int
+}
 
 func (l *limited) Write(b []byte) (int, error) {
-	if l.Len()+len(b) > maxReply {
-		return 0, fmt.Errorf("reply longer than %d bytes", maxReply)
+	if l.Len()+len(b) > l.max {
+		return 0, fmt.Errorf("longer than %d bytes", l.max)
 	}
 	return l.Buffer.Write(b)
 }
