@@ -29,7 +29,11 @@ type Error struct {
 	What string // what is wrong
 	Want string // what was expected; may be empty
 	Hint string // what was probably meant; may be empty
+	Err  error  // what the system said; may be nil
 }
+
+// Unwrap returns what the system said.
+func (e *Error) Unwrap() error { return e.Err }
 
 // Error is one line: "file:line:column: what, expected want, did you mean hint".
 func (e *Error) Error() string {

@@ -13,7 +13,6 @@ type Local struct {
 	PidFile    string
 	DataDir    string // empty: the state is kept in memory only
 	WebStats   string // HTML status file
-	LogTarget  string // request log; this version has none, so it is empty
 	File       string // -F
 
 	// Filed names the words that a file gave and that matter only at start

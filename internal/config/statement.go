@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -16,10 +17,12 @@ type Statement struct {
 	Word    *Word
 	No      bool // the form `no WORD`
 	Args    []Value
-	Text    string // as it was written, without the end of the line
+	Text    string // as it was written
 
 	lenient bool        // read as the original does
+	quiet   bool        // an option or a positional word: nobody waits for an answer
 	spec    *ServerSpec // a server of the command line, or of emergency and abuse
+	bad     error       // why the address of the command line can not be used
 }
 
 // Value is one argument.
@@ -33,8 +36,8 @@ type Value struct {
 // peer as it is and may be empty, Log says why nothing was done.
 type Reply struct{ Text, Log string }
 
-// Refused is why a statement that was well-formed can not be carried out:
-// nothing is changed.
+// Refused is why a statement that is well-formed can not be carried out. It
+// changes nothing.
 type Refused struct {
 	Reply string // what the control port answers, as it is; may be empty
 	Err   error  // for the log
@@ -46,24 +49,62 @@ func (r *Refused) Error() string { return r.Err.Error() }
 // Unwrap returns the reason.
 func (r *Refused) Unwrap() error { return r.Err }
 
-// Resolver finds the address of a host name. Literal addresses are not asked for.
+// Resolver finds the address of a host name. It is not asked about literal
+// addresses.
 type Resolver func(ctx context.Context, host string) (netip.Addr, error)
 
 // environment is what turning a statement into operations needs.
 type environment struct {
-	ctx     context.Context
-	resolve Resolver
-	now     time.Time
-	// blacklist is the service's blacklist time, and port that of its listener.
-	blacklist func(service string) int
-	port      func(service string) uint16
+	ctx      context.Context
+	resolve  Resolver
+	now      time.Time
+	planning bool // one of many statements, and these may be repeated
+
+	blacklist func(service string) int    // the blacklist time
+	port      func(service string) uint16 // of the listener; 0: none
+	servers   func(service string) int    // how many there are; -1: no such service
 }
 
 // Ops are the changes that the statement asks for; none for a question. Names
-// are resolved by r, within ctx. v is the state as it is, now the time of the
-// command. An error is a *Refused.
+// are resolved by r (nil: the system's) within ctx. v is the state as it is,
+// now the time of the command. An error is a *Refused.
 func (s *Statement) Ops(ctx context.Context, r Resolver, v *state.View, now time.Time) ([]state.Op, error) {
-	return nil, nil
+	if r == nil {
+		r = SystemResolver
+	}
+	e := &environment{
+		ctx: ctx, resolve: r, now: now,
+		blacklist: func(name string) int { return serviceOr(v, name).Blacklist },
+		port:      func(name string) uint16 { return serviceOr(v, name).Listen.Addr.Port() },
+		servers: func(name string) int {
+			if v.Service(name) == nil {
+				return -1
+			}
+			return len(v.Service(name).Servers)
+		},
+	}
+	if s.Word.PerService && s.Word.Kind == KindReplicated && v.Service(s.Service) == nil {
+		return e.missing(fmt.Errorf("no service %s", s.Service))
+	}
+	return s.operations(e)
+}
+
+func (s *Statement) operations(e *environment) ([]state.Op, error) {
+	switch {
+	case s.bad != nil:
+		return nil, &Refused{Err: s.bad}
+	case s.Word.ops == nil:
+		return nil, nil
+	}
+	return s.Word.ops(s, e)
+}
+
+// serviceOr is the service, or one with default settings.
+func serviceOr(v *state.View, name string) *state.Service {
+	if s := v.Service(name); s != nil {
+		return s
+	}
+	return &state.Service{Name: name, Settings: state.Defaults()}
 }
 
 // Set carries out a statement of KindLocal; others do nothing.
@@ -74,10 +115,32 @@ func (s *Statement) Set(l *Local) {
 }
 
 // Reply is what the control port answers, read from the state and the settings
-// after the change.
+// after the change. It is not for words that need a handler.
 func (s *Statement) Reply(v *state.View, l *Local) string {
 	if s.Word.reply == nil {
 		return ""
 	}
 	return s.Word.reply(s, v, l)
+}
+
+// Echo tells whether the reply goes to standard output at start, as that of -O
+// does.
+func (s *Statement) Echo() bool { return s.lenient && !s.quiet }
+
+// at is the place of an argument, or of the statement if there is none.
+func (s *Statement) at(i int) Pos {
+	pos := s.Pos
+	if i < len(s.Args) && s.Args[i].Column > 0 {
+		pos.Column = s.Args[i].Column
+	}
+	return pos
+}
+
+// texts are the arguments from the i-th on.
+func (s *Statement) texts(i int) []string {
+	var all []string
+	for ; i < len(s.Args); i++ {
+		all = append(all, s.Args[i].Text)
+	}
+	return all
 }

@@ -1,0 +1,317 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"pen/state"
+)
+
+// analysis looks for what reads well and is probably not meant.
+type analysis struct {
+	Checker
+	*Plan
+	places   map[place]Pos
+	broken   bool // errors are known already, so something may be missing
+	findings Report
+}
+
+// place is what a statement was about; the last one counts.
+type place struct {
+	service, word string
+	index         int
+}
+
+func placesOf(statements []Statement) map[place]Pos {
+	all := map[place]Pos{}
+	for _, s := range statements {
+		p := place{service: s.Service, word: s.Word.Name}
+		if !s.Word.PerService {
+			p.service = ""
+		}
+		if (p.word == "server" || p.word == "acl") && len(s.Args) > 0 {
+			p.index = s.Args[0].Int
+		}
+		all[p] = s.Pos
+	}
+	return all
+}
+
+func (a *analysis) find(severity string, at place, what string, args ...any) {
+	pos := a.places[at]
+	if at.service != "" && at.service != state.DefaultService {
+		what = "service " + at.service + ": " + what
+	}
+	a.findings = append(a.findings, Finding{
+		File: pos.File, Line: pos.Line, Column: pos.Column, Severity: severity, What: fmt.Sprintf(what, args...),
+	})
+}
+
+func (a *analysis) wrong(at place, what string, args ...any) {
+	a.find(SeverityError, at, what, args...)
+}
+
+func (a *analysis) odd(at place, what string, args ...any) {
+	a.find(SeverityWarning, at, what, args...)
+}
+
+func (a *analysis) run(statements []Statement) {
+	if !a.Listening() && !a.broken {
+		a.wrong(place{}, "no listener: nothing says where clients are waited for")
+	}
+	a.listeners()
+	for _, s := range a.View.Services {
+		a.servers(s)
+		a.modes(s)
+		a.specials(s)
+	}
+	a.lists()
+	a.control()
+	a.files()
+	for _, s := range statements {
+		if s.Word.Kind == KindIgnored && !s.No && !s.quiet {
+			a.places[place{word: s.Word.Name}] = s.Pos
+			a.odd(place{word: s.Word.Name}, "%s does nothing; remove it", s.Word.Name)
+		}
+	}
+}
+
+// listeners finds two that wait at one place.
+func (a *analysis) listeners() {
+	for i, s := range a.View.Services {
+		at := place{s.Name, "listen", 0}
+		if s.Listen.Text == "" {
+			if len(s.Servers) > 0 && a.Listening() {
+				a.odd(at, "servers but no listener")
+			}
+			continue
+		}
+		for _, other := range a.View.Services[:i] {
+			if s.Protocol == other.Protocol && meet(s.Listen, other.Listen) {
+				a.wrong(at, "%s is where service %s listens already", s.Listen.Text, other.Name)
+			}
+		}
+	}
+}
+
+// meet tells whether two listeners get in each other's way.
+func meet(a, b state.Listen) bool {
+	if a.Path() != "" || b.Path() != "" {
+		return a.Path() == b.Path()
+	}
+	if a.Text == "" || b.Text == "" || a.Addr.Port() != b.Addr.Port() || a.Addr.Port() == 0 {
+		return false
+	}
+	return covers(a.Addr.Addr(), b.Addr.Addr()) || covers(b.Addr.Addr(), a.Addr.Addr())
+}
+
+// covers tells whether a listener on a takes what is for b. The unspecified
+// IPv6 address takes IPv4 too.
+func covers(a, b netip.Addr) bool {
+	return a == b || (a.IsUnspecified() && (a.Is6() || b.Is4()))
+}
+
+func (a *analysis) servers(s *state.Service) {
+	if len(s.Servers) == 0 && s.Listen.Text != "" && !a.broken {
+		a.odd(place{s.Name, "listen", 0}, "no servers: clients will be closed")
+	}
+	type target struct {
+		address string
+		port    uint16
+	}
+	first := map[target]int{}
+	for i := range s.Servers {
+		server, at := &s.Servers[i], place{s.Name, "server", i}
+		a.server(server, at, i)
+		if !server.Usable() {
+			continue
+		}
+		t := target{server.IP.String(), server.Port}
+		if server.Path() {
+			t = target{address: server.Host}
+		}
+		if other, twice := first[t]; twice {
+			a.odd(at, "server %d is the same as server %d", i, other)
+			continue
+		}
+		first[t] = i
+	}
+}
+
+// server looks at one slot.
+func (a *analysis) server(server *state.Server, at place, i int) {
+	switch {
+	case server.Address == (state.Address{}):
+		a.odd(at, "server %d has no address", i)
+	case !server.Path() && server.IP.IsValid() && !server.IP.IsUnspecified() && server.Port == 0:
+		a.odd(at, "server %d has port 0 and is never used", i)
+	}
+	if server.Soft < 0 {
+		a.odd(at, "server %d max %d: it counts as always full", i, server.Soft)
+	}
+	if server.ACL < 0 || server.ACL >= state.ACLs {
+		a.odd(at, "server %d acl %d: there are lists 0 to %d", i, server.ACL, state.ACLs-1)
+	} else {
+		a.empty(at, server.ACL)
+	}
+	a.itself(server, at, fmt.Sprintf("server %d", i))
+}
+
+// itself finds a server that is pen.
+func (a *analysis) itself(server *state.Server, at place, what string) {
+	if !server.Usable() {
+		return
+	}
+	for _, s := range a.View.Services {
+		if reaches(server, s.Listen) {
+			a.wrong(at, "%s is pen's own listener %s", what, s.Listen.Text)
+		}
+	}
+	if l, ok := a.controlAddress(); ok && reaches(server, l) {
+		a.wrong(at, "%s is pen's own control port %s", what, l.Text)
+	}
+}
+
+// reaches tells whether a server is what waits at l.
+func reaches(server *state.Server, l state.Listen) bool {
+	if server.Path() || l.Path() != "" {
+		return server.Path() && server.Host == l.Path()
+	}
+	if l.Text == "" || server.Port != l.Addr.Port() {
+		return false
+	}
+	ip := l.Addr.Addr()
+	return ip == server.IP || (ip.IsUnspecified() && server.IP.IsLoopback() && (ip.Is6() || server.IP.Is4()))
+}
+
+// controlAddress is the control port as far as it can be known without asking:
+// a bare port is on loopback.
+func (a *analysis) controlAddress() (state.Listen, bool) {
+	text := a.Local.Control
+	spec, err := parseListen(text)
+	if text == "" || err != nil {
+		return state.Listen{}, false
+	}
+	l := state.Listen{Text: text}
+	if spec.path != "" {
+		return l, true
+	}
+	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	switch {
+	case strings.HasPrefix(text, "*:"):
+		host = netip.IPv4Unspecified()
+	case spec.host != "":
+		var ok bool
+		if host, ok = literal(spec.host); !ok {
+			return l, false
+		}
+	}
+	l.Addr = netip.AddrPortFrom(host, uint16(spec.port))
+	return l, true
+}
+
+func (a *analysis) modes(s *state.Service) {
+	usable := func(s state.Server) bool { return s.Usable() && s.Weight > 0 }
+	weighted := 0
+	for _, server := range s.Servers {
+		if usable(server) {
+			weighted++
+		}
+	}
+	at := place{s.Name, "weight", 0}
+	if s.Weight && weighted == 0 && len(s.Servers) > 0 {
+		a.odd(at, "weight is on and no server has a weight: none will be chosen")
+	}
+	if s.Weight && s.Prio {
+		a.odd(at, "weight has no effect while prio is on")
+	}
+	if s.Hash != state.HashOff && (s.Weight || s.Prio) {
+		a.odd(place{s.Name, "hash", 0}, "hash has no effect while weight or prio is on")
+	}
+	if s.Timeout < 1 {
+		a.odd(place{s.Name, "timeout", 0}, "timeout %d: no server can accept in time", s.Timeout)
+	}
+}
+
+// specials looks at the emergency and the abuse server.
+func (a *analysis) specials(s *state.Service) {
+	if s.Emergency != nil {
+		at := place{s.Name, "emergency", 0}
+		if s.Stubborn {
+			a.odd(at, "the emergency server is never used while stubborn is on")
+		}
+		a.itself(s.Emergency, at, "the emergency server")
+	}
+	if s.Abuse != nil {
+		at := place{s.Name, "abuse", 0}
+		if len(a.View.ACL[s.ClientACL].Entries) == 0 {
+			a.odd(at, "the abuse server is never used: client_acl is list %d, which denies nobody", s.ClientACL)
+		}
+		a.itself(s.Abuse, at, "the abuse server")
+	}
+}
+
+// empty finds a list that is used and has no entries. List 0 is everybody's
+// default.
+func (a *analysis) empty(at place, list int) {
+	if list != 0 && len(a.View.ACL[list].Entries) == 0 {
+		a.odd(at, "access list %d is empty, so it permits everybody", list)
+	}
+}
+
+func (a *analysis) lists() {
+	for _, s := range a.View.Services {
+		a.empty(place{s.Name, "client_acl", 0}, s.ClientACL)
+	}
+	a.empty(place{"", "control_acl", 0}, a.View.Global.ControlACL)
+	for i := range a.View.ACL {
+		for _, e := range a.View.ACL[i].Entries {
+			if e.Country != "" {
+				a.odd(place{"", "acl", i}, "access list %d: country entries match nobody in this version", i)
+				break
+			}
+		}
+	}
+}
+
+// control finds a control port that everybody could use.
+func (a *analysis) control() {
+	text, at := a.Local.Control, place{"", "control", 0}
+	if text == "" {
+		return
+	}
+	if _, err := parseListen(text); err != nil {
+		a.wrong(at, "control: %v", err)
+		return
+	}
+	l, ok := a.controlAddress()
+	if !ok || l.Path() != "" {
+		return
+	}
+	if !l.Addr.Addr().IsLoopback() && len(a.View.ACL[a.View.Global.ControlACL].Entries) == 0 {
+		a.wrong(at, "control %s is open to the network, and control_acl is list %d, which is empty", text, a.View.Global.ControlACL)
+	}
+	for _, s := range a.View.Services {
+		if meet(l, s.Listen) {
+			a.wrong(at, "control %s is where service %s listens", text, s.Name)
+		}
+	}
+}
+
+// files adds up the descriptors that all connections together need.
+func (a *analysis) files() {
+	if a.Files == 0 {
+		return
+	}
+	total := 0
+	for _, s := range a.View.Services {
+		if s.Listen.Text != "" {
+			total += s.ConnMax
+		}
+	}
+	if need := 2*total + a.Reserve; need > a.Files {
+		a.wrong(place{state.DefaultService, "conn_max", 0},
+			"%d connections need 2 x %d + %d = %d open files, and the limit is %d", total, total, a.Reserve, need, a.Files)
+	}
+}

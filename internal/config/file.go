@@ -1,0 +1,164 @@
+package config
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// ParseFile reads a configuration file strictly, with the files that it
+// includes. The error is of type Errors and has every mistake; the statements
+// that are good are returned beside it, for those who want to look further.
+func ParseFile(path string) ([]Statement, error) {
+	f := fileReader{reader: newReader(InFile)}
+	f.open(path, Pos{File: path})
+	return f.statements, f.errs.orNil()
+}
+
+// ParseReader is ParseFile for a text that is open already. Files that
+// it includes are looked for in the working directory, then beside name.
+func ParseReader(name string, text io.Reader) ([]Statement, error) {
+	f := fileReader{reader: newReader(InFile)}
+	f.read(name, text)
+	return f.statements, f.errs.orNil()
+}
+
+// fileReader follows includes.
+type fileReader struct {
+	*reader
+	including []string // files that are being read, outermost first
+	bytes     int64    // read so far from all of them
+}
+
+// open reads a file; from is where it is asked for.
+func (f *fileReader) open(path string, from Pos) {
+	file, err := os.Open(path)
+	if err == nil {
+		defer file.Close()
+		if info, e := file.Stat(); e == nil && info.IsDir() {
+			err = &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
+		}
+	}
+	if err != nil {
+		f.errs = append(f.errs, unreadable(err, from))
+		return
+	}
+	f.read(path, file)
+}
+
+// unreadable leaves out the name of the system call, and the path where the
+// position has it.
+func unreadable(err error, from Pos) *Error {
+	e := &Error{Pos: from, What: err.Error(), Err: err}
+	if p, ok := errors.AsType[*os.PathError](err); ok {
+		e.What = "read " + p.Path + ": " + p.Err.Error()
+		if from.Line == 0 {
+			e.What = p.Err.Error()
+		}
+	}
+	return e
+}
+
+func (f *fileReader) read(name string, text io.Reader) {
+	f.including = append(f.including, identity(name))
+	defer func() { f.including = f.including[:len(f.including)-1] }()
+
+	lines := bufio.NewReaderSize(text, MaxLine+2)
+	for number := 1; ; number++ {
+		f.pos = Pos{File: name, Line: number}
+		line, err := f.next(lines)
+		if err != nil && err != io.EOF {
+			f.fail(0, err.Error(), "", "")
+			return
+		}
+		f.one(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), name)
+		if err == io.EOF {
+			return
+		}
+	}
+}
+
+// next reads a line. One that is too long is a mistake, and is skipped.
+func (f *fileReader) next(lines *bufio.Reader) (string, error) {
+	line, err := lines.ReadSlice('\n')
+	f.bytes += int64(len(line))
+	text := string(line)
+	if long := strings.TrimRight(text, "\r\n"); err == bufio.ErrBufferFull || len(long) > MaxLine {
+		f.fail(MaxLine+1, "line too long", fmt.Sprintf("at most %d bytes", MaxLine), "")
+		text = ""
+	}
+	for err == bufio.ErrBufferFull {
+		line, err = lines.ReadSlice('\n')
+		f.bytes += int64(len(line))
+		if f.bytes > MaxFile {
+			break
+		}
+	}
+	if f.bytes > MaxFile {
+		return "", fmt.Errorf("more than %d bytes of configuration", int64(MaxFile))
+	}
+	return text, err
+}
+
+// one reads a line and follows it if it includes a file.
+func (f *fileReader) one(line, name string) {
+	if i := strings.IndexByte(line, 0); i >= 0 {
+		f.fail(i+1, "a zero byte", "text", "")
+		return
+	}
+	before := len(f.statements)
+	f.line(line)
+	if len(f.statements) == before {
+		return
+	}
+	s := f.statements[before]
+	if s.Word.Name != "include" {
+		return
+	}
+	f.statements = f.statements[:before]
+	f.include(s, name)
+}
+
+// include reads another file. What it is about afterwards is what it was about
+// before: a service that the other file begins ends with it.
+func (f *fileReader) include(s Statement, name string) {
+	pos, service := f.pos, f.service
+	defer func() { f.pos, f.service = pos, service }()
+	path := beside(s.Args[0].Text, name)
+	switch {
+	case slices.Contains(f.including, identity(path)):
+		f.fail(s.Args[0].Column, fmt.Sprintf("%s includes itself", path), "", "")
+	case len(f.including) >= MaxDepth:
+		f.fail(s.Args[0].Column, fmt.Sprintf("files include one another more than %d deep", MaxDepth), "", "")
+	default:
+		f.open(path, s.at(0))
+	}
+}
+
+// beside is a path as the original takes it, from the working directory; what is
+// not there may lie beside the file that asks for it.
+func beside(path, name string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	return filepath.Join(filepath.Dir(name), path)
+}
+
+// identity is the same for all names of a file, as far as that can be known.
+func identity(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return path
+}

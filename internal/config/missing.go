@@ -1,0 +1,103 @@
+package config
+
+import (
+	"pen/state"
+)
+
+// missingWords are parts of the original that this version does not have. Their
+// "off" form is accepted, so that a file that the original wrote loads; turning
+// one on is an error. After them come words that never had or no longer have an
+// effect.
+var missingWords = []Word{
+	missing("http", true, "rewriting HTTP heads is not part of this version"),
+	missing("dummy", true, "the test page is not part of this version"),
+	missing("peek", true, "looking into the first data was never finished and is left out"),
+	missing("transparent", true, "connections from the client's address are not part of this version; the servers see pen's, or that of source"),
+	answering(missing("log", true, "the request log is not part of this version", text("FILE")), ""),
+	answering(missing("idlers", false, "idle connections in advance are not part of this version", text("N")), "Idlers: 0/0\n"),
+	answering(missing("tarpit_acl", false, "the tarpit is not part of this version", text("LIST")), "tarpit_acl = -1"),
+	missing("dsr_if", false, "direct server return is not part of this version", text("INTERFACE")),
+	missing("dsr_ip", false, "direct server return is not part of this version", text("ADDRESS")),
+	missing("ssl_ciphers", false, noTLS, text("LIST")),
+	missing("ssl_client_renegotiation_interval", false, noTLS, text("SECONDS")),
+	missing("ssl_ocsp_response", false, noTLS, text("FILE")),
+	missing("ssl_option", false, noTLS, text("WORD")),
+	missing("ssl_sni_path", false, noTLS, text("DIR")),
+
+	ignored("epoll", "ways to wait for events are no choice any more"),
+	ignored("kqueue", "as epoll"),
+	ignored("poll", "as epoll"),
+	ignored("select", "as epoll"),
+	noAlso(ignored("abort_on_error", "there is nothing to dump")),
+	unknownToControl(noAlso(ignored("block", "sockets do not block"))),
+	unknownToControl(noAlso(ignored("delayed_forward", "there is no delay"))),
+}
+
+const noTLS = "TLS is not part of this version; put a TLS proxy before it or let the servers do it"
+
+func text(name string) Arg { return Arg{Name: name, Type: TypeText} }
+
+// missing is a word of the original that can only be turned off.
+func missing(name string, no bool, reason string, args ...Arg) Word {
+	return Word{
+		Name: name, Kind: KindUnavailable, No: no, Bare: len(args) == 0, Args: args,
+		Help: reason, reason: reason,
+		check: func(s *Statement) *Error {
+			if turnsOff(s) {
+				return nil
+			}
+			return &Error{Pos: s.Pos, What: s.Word.Name + ": " + reason}
+		},
+		refuse: func(s *Statement) *Reply {
+			if turnsOff(s) || len(s.Args) == 0 && s.Word.reply != nil {
+				return nil
+			}
+			return &Reply{Text: s.Word.Name + ": " + reason + "\n"}
+		},
+	}
+}
+
+// turnsOff tells whether a statement asks for what is there anyway.
+func turnsOff(s *Statement) bool {
+	if s.No {
+		return true
+	}
+	if len(s.Args) == 0 {
+		return false
+	}
+	switch s.Word.Name {
+	case "idlers":
+		return atoi(s.Args[0].Text) <= 0
+	case "tarpit_acl":
+		return atoi(s.Args[0].Text) < 0
+	}
+	return false
+}
+
+// answering is for words that can be asked without an argument.
+func answering(w Word, text string) Word {
+	w.reply = func(s *Statement, _ *state.View, _ *Local) string {
+		if s.No {
+			return ""
+		}
+		return text
+	}
+	return w
+}
+
+func ignored(name, help string) Word {
+	return Word{Name: name, Kind: KindIgnored, Bare: true, Help: help + "; accepted without effect"}
+}
+
+func noAlso(w Word) Word { w.No = true; return w }
+
+// unknownToControl answers as the original, whose manual says otherwise.
+func unknownToControl(w Word) Word {
+	w.refuse = func(s *Statement) *Reply {
+		if s.No {
+			return nil
+		}
+		return unknown(s.Word.Name)
+	}
+	return w
+}

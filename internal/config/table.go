@@ -1,0 +1,175 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+
+	"pen/state"
+)
+
+// table is all words, by name; byName finds them.
+var (
+	table  []*Word
+	byName map[string]*Word
+)
+
+// The rows refer to functions that refer to the table, so it is filled here.
+func init() {
+	for _, rows := range [][]Word{selectionWords, trafficWords, serverWords, listWords, processWords, askingWords, missingWords} {
+		for i := range rows {
+			table = append(table, &rows[i])
+		}
+	}
+	slices.SortFunc(table, func(a, b *Word) int { return cmp.Compare(a.Name, b.Name) })
+	byName = make(map[string]*Word, len(table))
+	for _, w := range table {
+		if byName[w.Name] != nil {
+			panic("config: two words " + w.Name)
+		}
+		if w.Places == 0 {
+			w.Places = Anywhere
+		}
+		byName[w.Name] = w
+	}
+}
+
+// selectionWords say which server a client gets.
+var selectionWords = []Word{
+	flag(state.OptRoundRobin, "choose a server for each connection, without memory of clients"),
+	flag(state.OptWeight, "first choice by weight and open connections"),
+	flag(state.OptPrio, "first choice by priority, smallest first"),
+	flag(state.OptStubborn, "close the connection when the first choice is not available"),
+	{
+		Name: "hash", Kind: KindReplicated, No: true, Bare: true, PerService: true,
+		Args: []Arg{{Name: "compat", Type: TypeEnum, Among: []string{"compat"}, Optional: true}},
+		Help: "first choice by a hash of the client's address; compat: the original's formula",
+		ops:  hashOps,
+	},
+	number(state.OptBlacklist, seconds(minInt), "how long a failed server is left alone; 0: not at all"),
+	number(state.OptTimeout, seconds(minInt), "how long a server may take to accept a connection"),
+	number(state.OptTracking, seconds(minInt), "how long a client is remembered; 0: for ever"),
+	number(state.OptClientsMax, count(1, state.MaxClients), "clients to remember; only grows"),
+	number(state.OptClientACL, listNumber, "access list that says who may use the service"),
+}
+
+// trafficWords say how connections are treated.
+var trafficWords = []Word{
+	{
+		Name: "listen", Kind: KindReplicated, PerService: true,
+		Args:  []Arg{{Name: "[HOST:]PORT|PATH", Type: TypeListen}},
+		Help:  "where clients are waited for",
+		ops:   listenOps,
+		reply: func(s *Statement, v *state.View, _ *Local) string { return line(settings(s, v).Listen.Text) },
+	},
+	{
+		Name: "protocol", Kind: KindReplicated, PerService: true, New: true,
+		Args:  []Arg{{Name: "PROTOCOL", Type: TypeEnum, Among: []string{"tcp", "udp"}}},
+		Help:  "what the service carries; this version: tcp only",
+		ops:   protocolOps,
+		check: protocolCheck,
+		reply: func(s *Statement, v *state.View, _ *Local) string {
+			return line(protocols[settings(s, v).Protocol])
+		},
+	},
+	number(state.OptConnMax, count(1, 16_000_000), "connections at once; only grows"),
+	silent(number(state.OptPendingMax, count(1, maxInt), "connects to servers under way at once")),
+	ours(number(state.OptAcceptMax, count(1, maxInt), "clients accepted in one go (option -m)")),
+	ours(number(state.OptBacklog, count(50, maxInt), "clients that wait to be accepted (option -q)")),
+	idleWord(number(state.OptIdle, seconds(0), "close connections without traffic after so long; 0: never")),
+	{
+		Name: "tcp_fastclose", Kind: KindReplicated, PerService: true,
+		Args:   []Arg{{Name: "SIDE", Type: TypeEnum, Among: fastcloses}},
+		Help:   "whose end of stream closes both sides",
+		ops:    fastcloseOps,
+		refuse: fastcloseRefuse,
+	},
+	flag(state.OptNoDelay, "send small pieces at once (TCP_NODELAY)"),
+	flag(state.OptKeepalive, "let the kernel probe idle connections to servers (SO_KEEPALIVE)"),
+	{
+		Name: "source", Kind: KindReplicated, No: true, PerService: true,
+		Args:   []Arg{{Name: "ADDRESS", Type: TypeHost}},
+		Help:   "local address of connections to servers",
+		ops:    sourceOps,
+		refuse: sourceRefuse,
+	},
+}
+
+// serverWords are about services and their servers.
+var serverWords = []Word{
+	{
+		Name: "service", Kind: KindReplicated, No: true, New: true,
+		Args:   []Arg{{Name: "NAME", Type: TypeService}},
+		NoArgs: []Arg{{Name: "NAME", Type: TypeService}},
+		Help:   "the words after it are about this service; before a command: that command alone",
+		ops:    serviceOps,
+	},
+	{
+		Name: "server", Kind: KindReplicated, No: true, PerService: true,
+		Args:   []Arg{serverNumber, {Name: "PAIRS", Type: TypePairs, Optional: true}},
+		NoArgs: []Arg{serverNumber},
+		Help:   "change or add a server: " + oneOf(serverKeys),
+		ops:    serverOps,
+		refuse: serverRefuse,
+	},
+	specWord("emergency", state.Emergency, "server of last resort (option -e)"),
+	specWord("abuse", state.Abuse, "server for clients that client_acl denies (option -B)"),
+}
+
+var serverNumber = Arg{Name: "N", Type: TypeInt, Min: 0, Max: state.MaxServers - 1}
+
+// listWords are about access lists and other things that belong to no service.
+var listWords = []Word{
+	{
+		Name: "acl", Kind: KindReplicated, No: true,
+		Args:   []Arg{listNumber, {Name: "ENTRY", Type: TypeEntry}},
+		NoArgs: []Arg{listNumber},
+		Help:   "add an entry to an access list; no acl: empty the list",
+		ops:    aclOps,
+		check:  aclCheck,
+		refuse: aclRefuse,
+	},
+	number(state.OptControlACL, listNumber, "access list that says who may use the control port"),
+	ours(number(state.OptDrainTimeout, seconds(0), "how long connections may finish when pen is asked to end")),
+}
+
+var listNumber = Arg{Name: "LIST", Type: TypeInt, Min: 0, Max: state.ACLs - 1}
+
+func seconds(low int) Arg     { return Arg{Name: "SECONDS", Type: TypeInt, Min: low, Max: maxInt} }
+func count(low, high int) Arg { return Arg{Name: "N", Type: TypeInt, Min: low, Max: high} }
+
+// flag is a word that turns a setting of a service on, and `no` off.
+func flag(o state.Option, help string) Word {
+	return Word{
+		Name: o.String(), Kind: KindReplicated, No: true, Bare: true, PerService: !o.Global(), Help: help,
+		ops: func(s *Statement, _ *environment) ([]state.Op, error) {
+			return []state.Op{set(s, o, state.Bool(!s.No))}, nil
+		},
+	}
+}
+
+// number is a word with one number, which it tells when there is none.
+func number(o state.Option, arg Arg, help string) Word {
+	return Word{
+		Name: o.String(), Kind: KindReplicated, PerService: !o.Global(), Args: []Arg{arg}, Help: help,
+		ops: func(s *Statement, _ *environment) ([]state.Op, error) {
+			if len(s.Args) == 0 {
+				return nil, nil
+			}
+			return []state.Op{set(s, o, state.Int(s.Args[0].Int))}, nil
+		},
+		reply: func(s *Statement, v *state.View, _ *Local) string { return lineInt(valueOf(s, v, o)) },
+	}
+}
+
+// silent takes the answer away.
+func silent(w Word) Word { w.reply = nil; return w }
+
+// ours marks a word that the original does not have.
+func ours(w Word) Word { w.New = true; return w }
+
+func set(s *Statement, o state.Option, v state.Value) state.Op {
+	if o.Global() {
+		return state.Set{Option: o, Value: v}
+	}
+	return state.Set{Service: s.Service, Option: o, Value: v}
+}
