@@ -88,7 +88,7 @@ func (b *bench) run(ctx context.Context) error {
 					return t.Measure(ctx, c)
 				})
 				if ctx.Err() != nil {
-					return ctx.Err()
+					return context.Cause(ctx)
 				}
 			}
 			if t.Direct != nil {
