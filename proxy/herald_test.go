@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,14 +15,17 @@ import (
 // told is a world whose herald runs, with a record of what it says.
 type told struct {
 	*world
-	ops []string
-	err error
+	saying sync.Mutex // guards the rest
+	ops    []string
+	err    error
 }
 
 func heralded(t *testing.T, test func(w *told)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &told{world: newWorld(t, 3)}
 		w.herald.propose = func(ctx context.Context, c state.Command) (state.Result, error) {
+			w.saying.Lock()
+			defer w.saying.Unlock()
 			if w.err != nil {
 				return state.Result{}, w.err
 			}
@@ -60,10 +64,19 @@ func (w *told) mark(i int) state.Time { return w.machine.View().Service("").Serv
 
 func (w *told) said(want ...string) {
 	w.t.Helper()
+	w.saying.Lock()
+	defer w.saying.Unlock()
 	if fmt.Sprint(w.ops) != fmt.Sprint(want) {
 		w.t.Errorf("said %v, want %v", w.ops, want)
 	}
 	w.ops = nil
+}
+
+// fail makes proposals fail with err from now on; nil ends that.
+func (w *told) fail(err error) {
+	w.saying.Lock()
+	defer w.saying.Unlock()
+	w.err = err
 }
 
 func TestFailureAndSuccessReachTheState(t *testing.T) {
@@ -100,7 +113,10 @@ func TestNewsOfAServerComeOnceASecondAndEndWithTheTruth(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if n := len(w.ops); n < 5 || n > 11 {
+		w.saying.Lock()
+		n := len(w.ops)
+		w.saying.Unlock()
+		if n < 5 || n > 11 {
 			t.Errorf("%d proposals in 10 s, want about one each second", n)
 		}
 		time.Sleep(2 * time.Second)
@@ -139,7 +155,7 @@ func TestOtherHandsWin(t *testing.T) {
 func TestTheEchoOfOldNewsDoesNotUndoWhatIsNewer(t *testing.T) {
 	heralded(t, func(w *told) {
 		v := w.plan.Load().seats[1].server
-		w.lag = true // views come late
+		w.late(true)
 		w.service.pending.Add(1)
 		w.failed(v, errRefused, present())
 		synctest.Wait()
@@ -147,8 +163,7 @@ func TestTheEchoOfOldNewsDoesNotUndoWhatIsNewer(t *testing.T) {
 		w.refreshSettings()
 		w.service.pending.Add(1)
 		w.connected(v, present())
-		w.lag = false
-		w.refresh()
+		w.late(false)
 		if got := v.mark.Load(); got != 0 {
 			t.Errorf("mark %d: the late view of the failure undid the success", got)
 		}
@@ -171,7 +186,7 @@ func (w *told) refreshSettings() {
 
 func TestNewsAreTriedAgainWhenTheyCouldNotBeTold(t *testing.T) {
 	heralded(t, func(w *told) {
-		w.err = errors.New("no leader")
+		w.fail(errors.New("no leader"))
 		w.down[1] = true
 		w.connect("10.0.0.1")
 		time.Sleep(5 * time.Second)
@@ -179,7 +194,7 @@ func TestNewsAreTriedAgainWhenTheyCouldNotBeTold(t *testing.T) {
 		if n := w.herald.lost.Load(); n < 3 || n > 10 {
 			t.Errorf("%d tries in 5 s, want about one each second", n)
 		}
-		w.err = nil
+		w.fail(nil)
 		time.Sleep(2 * time.Second)
 		w.said("fail 1")
 	})

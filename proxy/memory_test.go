@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +18,10 @@ import (
 // book is a real state machine that records what is proposed to it, takes its
 // time, and fails when told to.
 type book struct {
-	machine  *state.Machine
-	took     time.Duration // for a proposal
+	machine *state.Machine
+	took    time.Duration // for a proposal
+
+	mu       sync.Mutex // guards the rest
 	err      error
 	at       []time.Time
 	batches  [][]state.Visit
@@ -27,11 +30,16 @@ type book struct {
 }
 
 func (b *book) propose(ctx context.Context, c state.Command) (state.Result, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.under++
 	b.together = max(b.together, b.under)
 	defer func() { b.under-- }()
 	b.at = append(b.at, time.Now())
-	if b.took > 0 && !sleep(ctx, b.took) {
+	b.mu.Unlock()
+	slept := sleep(ctx, b.took)
+	b.mu.Lock()
+	if !slept {
 		return state.Result{}, ctx.Err()
 	}
 	if b.err != nil {
@@ -43,6 +51,13 @@ func (b *book) propose(ctx context.Context, c state.Command) (state.Result, erro
 		}
 	}
 	return b.machine.Apply(c), nil
+}
+
+// fail makes proposals fail with err from now on; nil ends that.
+func (b *book) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
 }
 
 func newBook(t *testing.T, settings ...state.Op) (*book, *memory) {
@@ -112,10 +127,10 @@ func TestANewClientIsKnownAtOnceAndInTheTableSoon(t *testing.T) {
 			if got := m.remembered(a, present()); got != 3 {
 				t.Errorf("remembered %d, want 3", got)
 			}
-			if len(b.batches) != 1 {
-				t.Errorf("%d proposals for one client, want 1", len(b.batches))
-			}
 		})
+		if len(b.batches) != 1 {
+			t.Errorf("%d proposals for one client, want 1", len(b.batches))
+		}
 	})
 }
 
@@ -237,7 +252,7 @@ func TestTheRecordedUseIsTheSecondOfTheLastUse(t *testing.T) {
 func TestFailedProposalsAreKeptAndTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, m := newBook(t)
-		b.err = errors.New("no leader")
+		b.fail(errors.New("no leader"))
 		running(t, m, func(func()) {
 			m.put(clientN(1), 1, present())
 			time.Sleep(10 * time.Second)
@@ -251,7 +266,7 @@ func TestFailedProposalsAreKeptAndTriedAgain(t *testing.T) {
 			if got := m.remembered(clientN(1), present()); got != 1 {
 				t.Errorf("remembered %d, want 1", got)
 			}
-			b.err = nil
+			b.fail(nil)
 			time.Sleep(1100 * time.Millisecond)
 			if e, ok := b.entry(clientN(1)); !ok || e.Server != 1 || size(m) != 0 {
 				t.Errorf("got %v %v, want it in the table", e, ok)
@@ -328,7 +343,7 @@ func TestAFullOverlayServesAndCounts(t *testing.T) {
 func TestTrackingForgetsInTheOverlayAndInTheTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, m := newBook(t, set(state.OptTracking, 60))
-		b.err = errors.New("no leader")
+		b.fail(errors.New("no leader"))
 		m.put(clientN(1), 1, present())
 		time.Sleep(59 * time.Second)
 		if got, _ := m.visit(clientN(1), present()); got != 1 {
@@ -341,7 +356,7 @@ func TestTrackingForgetsInTheOverlayAndInTheTable(t *testing.T) {
 		if got, _ := m.visit(clientN(1), present()); got != state.None {
 			t.Errorf("visit: remembered %d after 61 s, want none", got)
 		}
-		b.err = nil
+		b.fail(nil)
 		m.put(clientN(1), 2, present())
 		running(t, m, func(func()) { time.Sleep(time.Second) })
 		if e, _ := b.entry(clientN(1)); e.Server != 2 {

@@ -134,8 +134,13 @@ func pickHash(q question, n int, at func(int) candidate) int {
 			continue
 		}
 		// The draw is an exponential variable with rate w, here -log2(u)/w. Two
-		// of them are compared crosswise: a/v < b/w is a*w < b*v.
-		draw := minusLog2(mix(client + c.key))
+		// of them are compared crosswise: a/v < b/w is a*w < b*v. With equal
+		// weights the logarithm changes nothing about who is first.
+		u := mix(client + c.key)
+		draw := ^u
+		if !q.equal {
+			draw = minusLog2(u)
+		}
 		if best == state.None || lessProduct(draw, weight, cost, w) {
 			best, cost, weight = i, draw, w
 		}

@@ -19,12 +19,12 @@ import (
 // test says what becomes of each connect.
 type world struct {
 	t       testing.TB
-	mu      sync.Mutex // one proposal at a time
+	mu      sync.Mutex // one proposal at a time; guards lag
+	lag     bool       // views are not passed on
 	machine *state.Machine
 	*service
 	now  state.Time
 	down map[int]bool // servers that refuse
-	lag  bool         // views are not passed on
 }
 
 // newWorld makes a service with n servers.
@@ -56,6 +56,15 @@ func (w *world) proposed(_ context.Context, c state.Command) (state.Result, erro
 		w.refresh()
 	}
 	return r, nil
+}
+
+// late keeps views from the service, or no longer.
+func (w *world) late(lag bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lag = lag; !lag {
+		w.refresh()
+	}
 }
 
 func (w *world) apply(ops ...state.Op) {
