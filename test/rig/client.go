@@ -33,7 +33,7 @@ func Dial(source, addr string) (*Client, error) {
 		if a.Port == 0 {
 			// Let connect choose the port: a port chosen by bind alone is
 			// taken for all destinations.
-			d.Control = noPort
+			d.Control = NoPort
 		}
 		d.LocalAddr = a
 	}
@@ -49,7 +49,9 @@ func Dial(source, addr string) (*Client, error) {
 	return &Client{Conn: c, in: bufio.NewReader(c)}, nil
 }
 
-func noPort(_, _ string, c syscall.RawConn) error {
+// NoPort lets connect choose the port of a socket that is bound to an address
+// only. It is the Control of a Dialer.
+func NoPort(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) {
 		unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	})
