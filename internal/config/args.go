@@ -213,11 +213,13 @@ func (a *arguments) keep(statements ...Statement) {
 	}
 }
 
-// command is -O: a line as on the control port, but mistakes do not stop the
-// program from starting.
+// command is -O: a line as on the control port. A mistake is told and does not
+// stop the program from starting, but what this version can not do does.
 func (a *arguments) command(text string) {
 	s, reply := readLoosely(text, InArgs, a.service)
 	switch {
+	case reply != nil && reply.missing:
+		a.fail("", strings.TrimSuffix(reply.Text, "\n"), "")
 	case reply != nil && reply.Text != "":
 		a.Printed = append(a.Printed, reply.Text)
 	case reply != nil && reply.Log != "":

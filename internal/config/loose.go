@@ -51,6 +51,9 @@ func readLoosely(line string, place Place, service string) (*Statement, *Reply) 
 	}
 	s.looseArgs(rest)
 	if s.Word.Start && place == InControl {
+		if s.No {
+			return nil, &Reply{Log: fmt.Sprintf("do_cmd: ignoring no %s", name)}
+		}
 		s.Args = nil // only to be asked for
 	}
 	if s.Word.refuse != nil {

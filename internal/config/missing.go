@@ -52,7 +52,7 @@ func missing(name string, no bool, reason string, args ...Arg) Word {
 			if turnsOff(s) || len(s.Args) == 0 && s.Word.reply != nil {
 				return nil
 			}
-			return &Reply{Text: s.Word.Name + ": " + reason + "\n"}
+			return &Reply{Text: s.Word.Name + ": " + reason + "\n", missing: true}
 		},
 	}
 }

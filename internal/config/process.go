@@ -99,6 +99,12 @@ var askingWords = []Word{
 	{
 		Name: "include", Kind: KindRead, Args: []Arg{{Name: "FILE", Type: TypePath}},
 		Help: "read words from another file",
+		refuse: func(s *Statement) *Reply {
+			if len(s.Args) == 0 {
+				return &Reply{Log: "include: expected a file"}
+			}
+			return nil
+		},
 	},
 	{
 		Name: "mode", Kind: KindRead, PerService: true, Places: InControl | InArgs,

@@ -33,6 +33,7 @@ func Save(path string, v *state.View, l Local, now time.Time) (err error) {
 			err = fmt.Errorf("save %s: %w", path, err)
 		}
 	}()
+	l.File = path // as the original says
 	if err := Write(file, v, l, now); err != nil {
 		return err
 	}

@@ -97,6 +97,9 @@ func splitServer(text string) (s ServerSpec, port, rest string, err error) {
 		}
 	}
 	s.Host = host
+	if host == "" {
+		return s, "", "", fmt.Errorf("unknown or invalid address %q", text)
+	}
 	if strings.Contains(host, "/") {
 		err = checkPath(host)
 	} else {

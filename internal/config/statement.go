@@ -34,7 +34,11 @@ type Value struct {
 
 // Reply is an answer that is known without asking anybody. Text goes to the
 // peer as it is and may be empty, Log says why nothing was done.
-type Reply struct{ Text, Log string }
+type Reply struct {
+	Text, Log string
+
+	missing bool // asks for a part that this version does not have
+}
 
 // Refused is why a statement that is well-formed can not be carried out. It
 // changes nothing.

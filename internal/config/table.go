@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"pen/state"
@@ -48,7 +49,7 @@ var selectionWords = []Word{
 	number(state.OptBlacklist, seconds(minInt), "how long a failed server is left alone; 0: not at all"),
 	number(state.OptTimeout, seconds(minInt), "how long a server may take to accept a connection"),
 	number(state.OptTracking, seconds(minInt), "how long a client is remembered; 0: for ever"),
-	number(state.OptClientsMax, count(1, state.MaxClients), "clients to remember; only grows"),
+	bounded(number(state.OptClientsMax, count(1, state.MaxClients), "clients to remember; only grows")),
 	number(state.OptClientACL, listNumber, "access list that says who may use the service"),
 }
 
@@ -71,7 +72,7 @@ var trafficWords = []Word{
 			return line(protocols[settings(s, v).Protocol])
 		},
 	},
-	number(state.OptConnMax, count(1, 16_000_000), "connections at once; only grows"),
+	bounded(number(state.OptConnMax, count(1, maxConns), "connections at once; only grows")),
 	silent(number(state.OptPendingMax, count(1, maxInt), "connects to servers under way at once")),
 	ours(number(state.OptAcceptMax, count(1, maxInt), "clients accepted in one go (option -m)")),
 	ours(number(state.OptBacklog, count(50, maxInt), "clients that wait to be accepted (option -q)")),
@@ -159,6 +160,23 @@ func number(o state.Option, arg Arg, help string) Word {
 		},
 		reply: func(s *Statement, v *state.View, _ *Local) string { return lineInt(valueOf(s, v, o)) },
 	}
+}
+
+// maxConns is the most that the state takes for conn_max.
+const maxConns = 16_000_000
+
+// bounded answers the control port when a number is beyond what can be; the
+// original tried, and ended itself.
+func bounded(w Word) Word {
+	high := w.Args[0].Max
+	w.refuse = func(s *Statement) *Reply {
+		if len(s.Args) == 0 || s.Args[0].Int <= high {
+			return nil
+		}
+		text := fmt.Sprintf("%s: %d is more than %d", s.Word.Name, s.Args[0].Int, high)
+		return &Reply{Text: text + "\n", Log: text}
+	}
+	return w
 }
 
 // silent takes the answer away.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"pen/state"
 )
@@ -133,7 +134,7 @@ func usageOf(args []Arg) string {
 func (a Arg) usage() string {
 	switch a.Type {
 	case TypeEnum:
-		return join(a.Among, "|")
+		return strings.Join(a.Among, "|")
 	case TypePairs:
 		return "KEY VALUE ..."
 	case TypeEntry:
