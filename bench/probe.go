@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe makes one connection and waits until something has come through it,
-// where something will: then proxy and backend are both at work.
+// probe makes one connection and waits until something has come through it: a
+// listener alone may have nobody behind it yet.
 func probe(target netip.AddrPort, mode backendMode) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -24,13 +24,10 @@ func probe(target netip.AddrPort, mode backendMode) error {
 	if err := unix.Connect(fd, sockaddr(target)); err != nil {
 		return fmt.Errorf("connect to %s: %w", target, err)
 	}
-	if mode != source {
+	if mode == echo {
 		if _, err := unix.Write(fd, make([]byte, messageSize)); err != nil {
 			return err
 		}
-	}
-	if mode == sink {
-		return nil
 	}
 	if n, err := unix.Read(fd, make([]byte, messageSize)); n <= 0 {
 		return fmt.Errorf("read from %s: %w", target, closedOr(err))

@@ -15,7 +15,7 @@ type backendMode string
 const (
 	echo   backendMode = "echo"   // sends back what it gets
 	source backendMode = "source" // sends without end
-	sink   backendMode = "sink"   // throws away what it gets
+	sink   backendMode = "sink"   // greets, and throws away what it gets
 )
 
 // backendJob is what the parent tells the backend.
