@@ -39,20 +39,20 @@ func Ask(ctx context.Context, addr string, words ...string) ([]byte, error) {
 func (c Client) Ask(ctx context.Context, words ...string) ([]byte, error) {
 	reply := limited{max: maxReply}
 	err := c.Copy(ctx, &reply, words...)
-	return reply.Bytes(), err
+	return reply.buf.Bytes(), err
 }
 
 // limited is a buffer that does not take everything.
 type limited struct {
-	bytes.Buffer
+	buf bytes.Buffer
 	max int
 }
 
 func (l *limited) Write(b []byte) (int, error) {
-	if l.Len()+len(b) > l.max {
+	if l.buf.Len()+len(b) > l.max {
 		return 0, fmt.Errorf("longer than %d bytes", l.max)
 	}
-	return l.Buffer.Write(b)
+	return l.buf.Write(b)
 }
 
 // Copy is Ask for replies of any length: they go to w as they come.

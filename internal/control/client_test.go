@@ -131,7 +131,7 @@ func TestReplyIsBounded(t *testing.T) {
 	if _, err := io.WriteString(&l, "12345"); err != nil {
 		t.Error(err)
 	}
-	if _, err := io.WriteString(&l, "6"); err == nil || l.String() != "12345" {
-		t.Errorf("got %q, %v", l.String(), err)
+	if _, err := io.WriteString(&l, "6"); err == nil || l.buf.String() != "12345" {
+		t.Errorf("got %q, %v", l.buf.String(), err)
 	}
 }
