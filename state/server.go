@@ -68,28 +68,37 @@ func (s *Server) move(a Address, port uint16) {
 	s.Address, s.Port = a, port
 }
 
-// normal returns the operation as the state takes it, or what is wrong with it.
+// normal returns the operation as the state takes it, with nothing but the named
+// fields, or what is wrong with it.
 func (o SetServer) normal() (SetServer, error) {
 	if o.Fields&^allFields != 0 {
 		return o, fmt.Errorf("unknown fields %#x", uint16(o.Fields&^allFields))
 	}
-	s := &o.Server
-	if o.Fields&FieldAddress != 0 {
-		s.IP = s.IP.Unmap()
-		if err := checkText(s.Host); err != nil {
-			return o, fmt.Errorf("address: %w", err)
+	var s Server
+	for _, f := range serverFields {
+		if o.Fields&f.bit != 0 {
+			f.set(&s, &o.Server)
 		}
-		if s.Path() && s.IP.IsValid() {
-			return o, errors.New("address: both a path and an IP address")
-		}
+	}
+	s.IP = s.IP.Unmap()
+	o.Server = s
+	return o, s.check()
+}
+
+func (s *Server) check() error {
+	if err := checkText(s.Host); err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	if s.Path() && s.IP.IsValid() {
+		return errors.New("address: both a path and an IP address")
 	}
 	for _, n := range []int{s.Soft, s.Hard, s.Weight, s.Prio, s.ACL} {
 		if n < math.MinInt32 || n > math.MaxInt32 {
-			return o, fmt.Errorf("%d is outside %d..%d", n, math.MinInt32, math.MaxInt32)
+			return fmt.Errorf("%d is outside %d..%d", n, math.MinInt32, math.MaxInt32)
 		}
 	}
 	if s.Mark < 0 {
-		return o, fmt.Errorf("mark: %d is before the beginning of time", s.Mark)
+		return fmt.Errorf("mark: %d is before the beginning of time", s.Mark)
 	}
-	return o, nil
+	return nil
 }
