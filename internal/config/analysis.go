@@ -61,20 +61,37 @@ func (a *analysis) run(statements []Statement) {
 		a.wrong(place{}, "no listener: nothing says where clients are waited for")
 	}
 	a.listeners()
+	a.services()
+	a.control()
+	a.files()
+	for _, s := range statements {
+		if s.Word.Kind == KindIgnored && !s.No && !s.quiet {
+			at := place{word: s.Text}
+			a.places[at] = s.Pos
+			a.odd(at, "%q does nothing; remove it", s.Text)
+		}
+	}
+}
+
+// services looks at what depends on the state alone.
+func (a *analysis) services() {
 	for _, s := range a.View.Services {
 		a.servers(s)
 		a.modes(s)
 		a.specials(s)
 	}
 	a.lists()
-	a.control()
-	a.files()
-	for _, s := range statements {
-		if s.Word.Kind == KindIgnored && !s.No && !s.quiet {
-			a.places[place{word: s.Word.Name}] = s.Pos
-			a.odd(place{word: s.Word.Name}, "%s does nothing; remove it", s.Word.Name)
-		}
+}
+
+// Warnings are what is probably not meant in a state, for the log.
+func Warnings(v *state.View) []string {
+	a := analysis{Plan: &Plan{View: v}}
+	a.services()
+	var all []string
+	for _, f := range a.findings {
+		all = append(all, f.What)
 	}
+	return all
 }
 
 // listeners finds two that wait at one place.

@@ -12,9 +12,8 @@ type CommandLine struct {
 	Statements []Statement  // of the options, in their order
 	Listen     string       // the first positional word, unless an option gives the listener
 	Servers    []ServerSpec // the other positional words
-	File       string       // -F
+	Local      Local        // has only File, from -F; the rest comes by the statements
 	Notices    []string     // lines for standard error
-	Printed    []string     // what commands of -O answer without doing anything, for standard output as it is
 	Check      bool
 	JSON       bool
 	Help       bool
@@ -32,12 +31,17 @@ type arguments struct {
 	service string
 	debug   int
 	errs    Errors
+	misuse  bool // one of errs is about the options themselves
 }
 
+// UsageError is a command line that is no command line of pen. Mistakes in words
+// alone are Errors.
+type UsageError struct{ Errors }
+
 // ParseArgs reads the arguments of the program, without its name. Options may
-// stand before and after the positional words. An error is wrong usage; it is of
-// type Errors and has every mistake. Addresses that are wrong are found later,
-// by Planner.Plan.
+// stand before and after the positional words. The error has every mistake: a
+// *UsageError, or Errors when only the words of long options are wrong. Addresses
+// that are wrong are found later, by Planner.Plan.
 func ParseArgs(args []string) (*CommandLine, error) {
 	a := arguments{CommandLine: &CommandLine{}, rest: args, service: state.DefaultService}
 	for len(a.rest) > 0 {
@@ -57,9 +61,18 @@ func ParseArgs(args []string) (*CommandLine, error) {
 	}
 	a.positionals()
 	if a.JSON && !a.Check {
-		a.fail("--json", "--json without --check", "")
+		a.misused("--json", "is only for --check")
+	}
+	if a.misuse {
+		return nil, &UsageError{a.errs}
 	}
 	return a.CommandLine, a.errs.orNil()
+}
+
+// misused is a mistake after which the usage text helps.
+func (a *arguments) misused(option, what string) {
+	a.misuse = true
+	a.fail(option, what, "")
 }
 
 func (a *arguments) fail(option, what, want string) {
@@ -97,7 +110,7 @@ func (a *arguments) listens() bool {
 // made is a statement that no text has.
 func (a *arguments) made(word string, no bool, args ...Value) Statement {
 	s := Statement{
-		Pos: Pos{File: "command line"}, Service: state.DefaultService, Word: Lookup(word), No: no, Args: args, lenient: true, quiet: true,
+		Pos: Pos{File: "command line"}, Service: state.DefaultService, Word: Lookup(word), No: no, Args: args, place: InArgs, quiet: true,
 	}
 	s.Text = s.what()
 	for _, v := range args {
@@ -127,7 +140,7 @@ func (a *arguments) long(arg string) {
 	}
 	w := Lookup(word)
 	if w == nil || w.Places&InArgs == 0 || (no && !w.No) {
-		a.fail("", fmt.Sprintf("unknown option --%s", name), "")
+		a.misused("", fmt.Sprintf("unknown option --%s", name))
 		if hint := nearest(word, newReader(InArgs).names(no)); hint != "" {
 			a.errs[len(a.errs)-1].Hint = "--" + strings.ReplaceAll(hint, "_", "-")
 		}
@@ -139,6 +152,7 @@ func (a *arguments) long(arg string) {
 	}
 	if !given && len(args) > 0 && !args[0].Optional {
 		if len(a.rest) == 0 {
+			a.misuse = true
 			a.fail("--"+name, "a value is missing", args[0].want())
 			return
 		}
@@ -171,7 +185,7 @@ func (a *arguments) own(name, value string, given bool) bool {
 		return false
 	}
 	if given {
-		a.fail("--"+name, "takes no value", "")
+		a.misused("--"+name, "takes no value")
 	}
 	return true
 }
@@ -221,7 +235,7 @@ func (a *arguments) command(text string) {
 	case reply != nil && reply.missing:
 		a.fail("", strings.TrimSuffix(reply.Text, "\n"), "")
 	case reply != nil && reply.Text != "":
-		a.Printed = append(a.Printed, reply.Text)
+		a.Statements = append(a.Statements, refusal(text, reply.Text))
 	case reply != nil && reply.Log != "":
 		a.Notices = append(a.Notices, reply.Log)
 	case reply != nil:
@@ -231,12 +245,22 @@ func (a *arguments) command(text string) {
 			a.errs = append(a.errs, errs...)
 		}
 		a.keep(statements...)
+	case s.Word.NeedsHandler():
+		a.Notices = append(a.Notices, s.Word.Name+" is only for the control port")
 	default:
 		if s.Word.Name == "service" && !s.No {
 			a.service = s.Args[0].Text
 		}
 		s.Pos = Pos{File: "-O"}
 		a.keep(*s)
+	}
+}
+
+// refusal stands for a command of -O that does nothing but answer.
+func refusal(text, answer string) Statement {
+	return Statement{
+		Pos: Pos{File: "-O"}, Service: state.DefaultService, Text: text, place: InArgs,
+		Word: &Word{Kind: KindIgnored, reply: func(*Statement, *state.View, *Local) string { return answer }},
 	}
 }
 

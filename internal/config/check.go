@@ -42,15 +42,15 @@ type Checker struct {
 func (c Checker) Check(ctx context.Context, line *CommandLine) Report {
 	var report Report
 	var file []Statement
-	if line.File != "" {
+	if line.Local.File != "" {
 		var err error
-		file, err = ParseFile(line.File)
+		file, err = ParseFile(line.Local.File)
 		if errs, ok := err.(Errors); ok {
 			report.add(errs)
 		}
 	}
 	statements := line.With(file)
-	plan, errs := Planner{Resolve: c.Resolve, Patience: c.Patience, Now: time.Now(), Local: Local{File: line.File}}.plan(ctx, statements)
+	plan, errs := Planner{Resolve: c.Resolve, Patience: c.Patience, Now: time.Now(), Local: line.Local}.plan(ctx, statements)
 	report.add(errs)
 	a := analysis{Checker: c, Plan: plan, places: placesOf(statements), broken: !report.OK()}
 	a.run(statements)

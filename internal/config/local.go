@@ -15,8 +15,8 @@ type Local struct {
 	WebStats   string // HTML status file
 	File       string // -F
 
-	// Filed names the words that a file gave and that matter only at start
-	// (control, user, ...). Write saves those and no others: what came from the
-	// command line comes from there again.
-	Filed []string
+	// Filed has what files said about settings that matter only at start
+	// (control, user, ...): the line, by word. Write saves those and no others:
+	// what came from the command line comes from there again.
+	Filed map[string]string
 }

@@ -33,7 +33,7 @@ func readLoosely(line string, place Place, service string) (*Statement, *Reply) 
 		}
 		service, words = words[1].text, words[2:]
 	}
-	s := &Statement{Service: service, Text: strings.TrimSpace(line), No: words[0].text == "no", lenient: true}
+	s := &Statement{Service: service, Text: strings.TrimSpace(line), No: words[0].text == "no", place: place}
 	rest := words[1:]
 	if s.No {
 		if len(rest) == 0 {
@@ -95,7 +95,7 @@ func readNew(line string, words []field, place Place, service string) (*Statemen
 	case s.Word.Start && place == InControl && (len(s.Args) > 0 || s.No || s.Word.Bare):
 		return nil, &Reply{Text: s.Word.Name + ": has an effect only when pen starts\n"}
 	}
-	s.lenient = true
+	s.quiet = false
 	return s, nil
 }
 

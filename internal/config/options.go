@@ -19,20 +19,20 @@ var letters = []option{
 	{'B', "SERVER", "server for clients that client_acl denies", specOption("abuse")},
 	{'C', "[HOST:]PORT|PATH", "control port", textOption("control")},
 	{'D', "", "", notice("Pen 0.26.0 removed the delayed forward feature,\nmaking the -D option obsolete")},
-	{'E', "FILE", "", absent(noTLS)},
-	{'F', "FILE", "configuration file", func(a *arguments, v string) { a.File = v }},
+	{'E', "FILE", "", lacking(noTLS)},
+	{'F', "FILE", "configuration file", func(a *arguments, v string) { a.Local.File = v }},
 	{'G', "FILE", "certificates of authorities; without -E no effect", nothing},
-	{'H', "", "", absent("rewriting HTTP heads is not part of this version")},
+	{'H', "", "", lacking("rewriting HTTP heads is not part of this version")},
 	{'K', "FILE", "private key; without -E no effect", nothing},
 	{'L', "PROTOCOL", "ssl23, ssl2, ssl3 or tls1; without -E no effect", tlsProtocol},
-	{'N', "", "", absent("never did what its name promised; use -h -r")},
+	{'N', "", "", lacking("never did what its name promised; use -h -r")},
 	{'O', "COMMAND", "run a command of the control port", (*arguments).command},
 	{'P', "", "no effect any more", nothing},
 	{'Q', "", "", notice("Since Pen 0.26.0, kqueue is already the default on supported systems,\nmaking the -Q option obsolete")},
 	{'R', "", "require a client certificate; without -E no effect", nothing},
 	{'S', "N", "", notice("As of 0.28.1 the server table is expanded dynamically,\nmaking the -S option obsolete")},
 	{'T', "SECONDS", "how long a client is remembered [0: for ever]", intOption("tracking")},
-	{'U', "", "", absent("balancing UDP is not part of this version")},
+	{'U', "", "", lacking("balancing UDP is not part of this version")},
 	{'W', "", "first choice by weight", flagOption("weight")},
 	{'X', "", "let the control port end pen with exit", flagOption("allow_exit")},
 	{'Z', "", "no effect any more", nothing},
@@ -46,9 +46,9 @@ var letters = []option{
 	{'e', "SERVER", "server of last resort", specOption("emergency")},
 	{'f', "", "stay in the foreground", flagOption("foreground")},
 	{'h', "", "first choice by a hash of the client's address", flagOption("hash")},
-	{'i', "NAME", "", absent("Windows only")},
+	{'i', "NAME", "", lacking("Windows only")},
 	{'j', "DIR", "run in this directory as the root", textOption("chroot")},
-	{'l', "FILE", "", absent("the request log is not part of this version")},
+	{'l', "FILE", "", lacking("the request log is not part of this version")},
 	{'m', "N", "clients accepted in one go [100]", atLeastOption("accept_max", 1, "multi_accept")},
 	{'n', "", "", notice("Pen 0.26.0 and up uses only nonblocking sockets,\nmaking the -n option obsolete")},
 	{'o', "COMMAND", "same as -O", (*arguments).command},
@@ -77,7 +77,7 @@ func (a *arguments) bundle(text string) {
 		o := letter(text[i])
 		switch {
 		case o == nil:
-			a.fail("", fmt.Sprintf("invalid option -- '%c'", text[i]), "")
+			a.misused("", fmt.Sprintf("invalid option -- '%c'", text[i]))
 			continue
 		case o.arg == "":
 			a.run(o, "")
@@ -86,7 +86,7 @@ func (a *arguments) bundle(text string) {
 		value := text[i+1:]
 		if value == "" {
 			if len(a.rest) == 0 {
-				a.fail("", fmt.Sprintf("option requires an argument -- '%c'", text[i]), "")
+				a.misused("", fmt.Sprintf("option requires an argument -- '%c'", text[i]))
 				return
 			}
 			value, a.rest = a.rest[0], a.rest[1:]
@@ -144,14 +144,15 @@ func specOption(word string) func(*arguments, string) {
 	}
 }
 
-// absent is an option of a part that this version does not have.
-func absent(reason string) func(*arguments, string) {
+// lacking is an option of a part that this version does not have.
+func lacking(reason string) func(*arguments, string) {
 	return func(a *arguments, _ string) { a.fail("", reason, "") }
 }
 
 func tlsProtocol(a *arguments, v string) {
 	protocols := []string{"ssl23", "ssl2", "ssl3", "tls1"}
 	if !among(v, protocols) {
+		a.misuse = true
 		a.fail("", fmt.Sprintf("%q", v), oneOf(protocols))
 	}
 }
@@ -169,6 +170,7 @@ func atLeastOption(word string, least int, called string) func(*arguments, strin
 
 func timeoutOption(a *arguments, v string) {
 	if atoi(v) < 1 {
+		a.misuse = true
 		a.fail("", fmt.Sprintf("%q", v), "a number, 1 or more")
 		return
 	}
@@ -178,6 +180,7 @@ func timeoutOption(a *arguments, v string) {
 func connectionsOption(a *arguments, v string) {
 	switch n := atoi(v); {
 	case n < 0:
+		a.misuse = true
 		a.fail("", fmt.Sprintf("%q", v), "a number, 1 or more")
 	case n > 0:
 		a.add("conn_max", number64(n))

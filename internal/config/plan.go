@@ -2,7 +2,10 @@ package config
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"pen/state"
@@ -19,13 +22,17 @@ type Planner struct {
 	// do, so that reading a file again does not add its entries twice. All else
 	// is additive, as in the original.
 	Rebuild bool
+	// Running says that the process has started: what matters only at start is
+	// noted for Write, and otherwise stays as it is. Rebuild implies it.
+	Running bool
 }
 
 // Plan is what statements come to.
 type Plan struct {
-	Ops   []state.Op
-	View  *state.View // the state as it will be
-	Local Local
+	Ops     []state.Op
+	View    *state.View // the state as it will be
+	Local   Local
+	Replies string // of the statements of files and of -O, as the original prints them at start
 }
 
 // Listening tells whether any service has a listener.
@@ -68,7 +75,7 @@ func (p Planner) plan(ctx context.Context, statements []Statement) (*Plan, Error
 
 	d := draft{services: map[string]*outline{}, view: p.View}
 	e := &environment{
-		ctx: ctx, resolve: resolveAll(ctx, p.Resolve, statements), now: p.Now, planning: true,
+		ctx: ctx, resolve: resolveAll(ctx, p.Resolve, statements), now: p.Now,
 		blacklist: func(name string) int { return d.service(name).blacklist },
 		port:      func(name string) uint16 { return d.service(name).port },
 		servers:   d.servers,
@@ -85,24 +92,43 @@ func (p Planner) plan(ctx context.Context, statements []Statement) (*Plan, Error
 		s := &statements[i]
 		ops, err := d.step(e, s)
 		if err != nil {
-			errs = append(errs, &Error{Pos: s.Pos, What: err.Error()})
+			errs = append(errs, &Error{Pos: s.Pos, What: err.Error(), Err: err})
 			continue
 		}
 		if len(ops) > 0 {
 			steps = append(steps, step{s, ops})
 		}
-		plan.Local.take(s)
+		plan.Local.take(s, p.Running || p.Rebuild)
 	}
 	plan.apply(p, steps, &errs)
+	plan.reply(statements)
 	return plan, errs
 }
 
 // take carries out a local setting, and remembers what a file has said.
-func (l *Local) take(s *Statement) {
-	s.Set(l)
-	if s.Word.Start && s.Pos.Line > 0 && !slices.Contains(l.Filed, s.Word.Name) {
-		l.Filed = append(slices.Clone(l.Filed), s.Word.Name)
+func (l *Local) take(s *Statement, running bool) {
+	if !s.Word.Start || !running {
+		s.Set(l)
 	}
+	if s.Word.Start && s.place == InFile {
+		l.Filed = maps.Clone(l.Filed)
+		if l.Filed == nil {
+			l.Filed = map[string]string{}
+		}
+		l.Filed[s.Word.Name] = strings.Join(append([]string{s.what()}, s.texts(0)...), " ")
+	}
+}
+
+// reply gathers the answers. They are read when all is done, so of a setting that
+// is given twice the last value is told twice.
+func (plan *Plan) reply(statements []Statement) {
+	var b strings.Builder
+	for i := range statements {
+		if s := &statements[i]; !s.quiet && s.place != InControl {
+			b.WriteString(s.Reply(plan.View, &plan.Local))
+		}
+	}
+	plan.Replies = b.String()
 }
 
 // clearLists empties the lists that statements add to.
@@ -132,7 +158,7 @@ func (plan *Plan) apply(p Planner, steps []step, errs *Errors) {
 		if _, err = p.try(steps[:bad+1]); err == nil || steps[bad].statement == nil {
 			break
 		}
-		*errs = append(*errs, &Error{Pos: steps[bad].statement.Pos, What: err.Error()})
+		*errs = append(*errs, &Error{Pos: steps[bad].statement.Pos, What: err.Error(), Err: err})
 		steps = slices.Delete(steps, bad, bad+1)
 	}
 	if plan.View == nil {
@@ -222,11 +248,14 @@ func (d *draft) findPorts(e *environment, statements []Statement) {
 	}
 }
 
-// step returns the operations of one statement. A service comes into being with
-// the first statement about it.
+// step returns the operations of one statement. In a file a service comes
+// into being with the first statement about it.
 func (d *draft) step(e *environment, s *Statement) ([]state.Op, error) {
-	if s.Word.Kind != KindReplicated {
+	switch {
+	case s.Word.Kind != KindReplicated:
 		return nil, nil
+	case s.Word.PerService && s.place == InControl && !d.exists(s.Service):
+		return nil, absent(fmt.Errorf("no service %s", s.Service))
 	}
 	ops, err := s.operations(e)
 	if err != nil || len(ops) == 0 {

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"os"
 	"strings"
 
 	"pen/state"
@@ -89,7 +89,10 @@ var askingWords = []Word{
 	asking("close", "end a connection at once", optionalInt("N")),
 	asking("connection", "tell about one connection", optionalInt("N")),
 	asking("exit", "end pen, if allow_exit is on"),
-	asking("pid", "tell the number of the process"),
+	{
+		Name: "pid", Kind: KindRead, Places: InControl | InArgs, Help: "tell the number of the process",
+		reply: func(*Statement, *state.View, *Local) string { return lineInt(os.Getpid()) },
+	},
 	asking("recent", "tell the clients of the last seconds, 300 if not said", optionalInt("SECONDS")),
 	ours(asking("reload", "read the configuration file again, as on SIGHUP")),
 	asking("servers", "tell the servers, one each line"),
@@ -110,10 +113,7 @@ var askingWords = []Word{
 		Name: "mode", Kind: KindRead, PerService: true, Places: InControl | InArgs,
 		Help: "tell how servers are chosen", reply: modeReply,
 	},
-	{
-		Name: "services", Kind: KindRead, New: true, Places: InControl,
-		Help: "tell the services, one each line", reply: servicesReply,
-	},
+	ours(asking("services", "tell the services, one each line")),
 	{
 		Name: "help", Kind: KindRead, New: true, Places: InControl,
 		Args: []Arg{{Name: "WORD", Type: TypeWord, Optional: true}},
@@ -152,16 +152,4 @@ func mode(word string, on bool) string {
 		return word
 	}
 	return "no " + word
-}
-
-func servicesReply(_ *Statement, v *state.View, _ *Local) string {
-	var b strings.Builder
-	for _, s := range v.Services {
-		listen := s.Listen.Text
-		if listen == "" {
-			listen = "none"
-		}
-		fmt.Fprintf(&b, "%s protocol %s listen %s servers %d\n", s.Name, protocols[s.Protocol], listen, len(s.Servers))
-	}
-	return b.String()
 }

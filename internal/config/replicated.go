@@ -131,19 +131,21 @@ func serviceOps(s *Statement, e *environment) ([]state.Op, error) {
 		return []state.Op{state.AddService{Service: name}}, nil
 	}
 	if e.servers(name) < 0 {
-		return e.missing(fmt.Errorf("no service %s", name))
+		return s.missing(fmt.Errorf("no service %s", name))
 	}
 	return []state.Op{state.RemoveService{Service: name}}, nil
 }
 
 // missing is what becomes of a statement that removes what is not there: a file
 // may be read again, so there it does nothing; a person is told.
-func (e *environment) missing(err error) ([]state.Op, error) {
-	if e.planning {
-		return nil, nil
+func (s *Statement) missing(err error) ([]state.Op, error) {
+	if s.place == InControl {
+		return nil, absent(err)
 	}
-	return nil, answered("there is ", err)
+	return nil, nil
 }
+
+func absent(err error) *Refused { return answered("there is ", err) }
 
 func specWord(name string, index int, help string) Word {
 	return Word{

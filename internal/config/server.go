@@ -31,7 +31,7 @@ func serverOps(s *Statement, e *environment) ([]state.Op, error) {
 	index := s.Args[0].Int
 	if s.No {
 		if index >= e.servers(s.Service) {
-			return e.missing(fmt.Errorf("no server %d", index))
+			return s.missing(fmt.Errorf("no server %d", index))
 		}
 		return []state.Op{state.RemoveServer{Service: s.Service, Index: index}}, nil
 	}

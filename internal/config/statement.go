@@ -19,10 +19,10 @@ type Statement struct {
 	Args    []Value
 	Text    string // as it was written
 
-	lenient bool        // read as the original does
-	quiet   bool        // an option or a positional word: nobody waits for an answer
-	spec    *ServerSpec // a server of the command line, or of emergency and abuse
-	bad     error       // why the address of the command line can not be used
+	place Place       // what kind of text it is from
+	quiet bool        // an option or a positional word: nobody waits for an answer
+	spec  *ServerSpec // a server of the command line, or of emergency and abuse
+	bad   error       // why the address of the command line can not be used
 }
 
 // Value is one argument.
@@ -59,10 +59,9 @@ type Resolver func(ctx context.Context, host string) (netip.Addr, error)
 
 // environment is what turning a statement into operations needs.
 type environment struct {
-	ctx      context.Context
-	resolve  Resolver
-	now      time.Time
-	planning bool // one of many statements, and these may be repeated
+	ctx     context.Context
+	resolve Resolver
+	now     time.Time
 
 	blacklist func(service string) int    // the blacklist time
 	port      func(service string) uint16 // of the listener; 0: none
@@ -88,7 +87,7 @@ func (s *Statement) Ops(ctx context.Context, r Resolver, v *state.View, now time
 		},
 	}
 	if s.Word.PerService && s.Word.Kind == KindReplicated && v.Service(s.Service) == nil {
-		return e.missing(fmt.Errorf("no service %s", s.Service))
+		return nil, absent(fmt.Errorf("no service %s", s.Service))
 	}
 	return s.operations(e)
 }
@@ -126,10 +125,6 @@ func (s *Statement) Reply(v *state.View, l *Local) string {
 	}
 	return s.Word.reply(s, v, l)
 }
-
-// Echo tells whether the reply goes to standard output at start, as that of -O
-// does.
-func (s *Statement) Echo() bool { return s.lenient && !s.quiet }
 
 // at is the place of an argument, or of the statement if there is none.
 func (s *Statement) at(i int) Pos {

@@ -65,7 +65,7 @@ func (r *reader) statement(text string, words []field) *Statement {
 		service, prefixed = words[1].text, true
 		words = words[2:]
 	}
-	s := &Statement{Service: service, Text: strings.TrimSpace(text), Pos: r.pos}
+	s := &Statement{Service: service, Text: strings.TrimSpace(text), Pos: r.pos, place: r.place, quiet: r.place == InArgs}
 	if r.pos.Line > 0 {
 		s.Pos.Column = words[0].column
 	}
@@ -93,7 +93,7 @@ func (r *reader) statement(text string, words []field) *Statement {
 		}
 	}
 	if s.Word.Name == "service" && !s.No {
-		r.service = s.Args[0].Text
+		r.service, s.Service = s.Args[0].Text, s.Args[0].Text
 	}
 	return s
 }

@@ -176,21 +176,9 @@ func (w writer) spec(word string, s *state.Server) {
 // start writes what files have said about the start of the process. What came
 // from the command line comes from there again.
 func (w writer) start(l *Local) {
-	filed := map[string]bool{}
-	for _, name := range l.Filed {
-		filed[name] = true
-	}
-	for _, word := range []struct{ name, text string }{
-		{"control", l.Control}, {"user", l.User}, {"chroot", l.Chroot}, {"pid_file", l.PidFile}, {"data_dir", l.DataDir},
-	} {
-		if filed[word.name] {
-			w.text(word.name, word.text)
+	for _, name := range []string{"control", "user", "chroot", "pid_file", "data_dir", "foreground", "allow_exit"} {
+		if text := l.Filed[name]; text != "" {
+			w.line("%s", text)
 		}
-	}
-	if filed["foreground"] {
-		w.flag("foreground", l.Foreground)
-	}
-	if filed["allow_exit"] {
-		w.flag("allow_exit", l.AllowExit)
 	}
 }
