@@ -63,22 +63,25 @@ func (s *places) release(p *place) {
 	p.idle = true
 }
 
-// closeIdle closes the connections that are not being answered.
+// closeIdle closes the connections that are not being answered; they lose their
+// places, so that none begins to be.
 func (s *places) closeIdle() { s.closeIf(func(p *place) bool { return p.idle }) }
 
 // closeAll closes every connection.
 func (s *places) closeAll() { s.closeIf(func(*place) bool { return true }) }
 
 func (s *places) closeIf(cond func(*place) bool) {
-	var found []stream
+	var found []*place
 	s.mu.Lock()
-	for _, p := range s.taken {
-		if cond(p) {
-			found = append(found, p.conn)
+	s.taken = slices.DeleteFunc(s.taken, func(p *place) bool {
+		hit := cond(p)
+		if hit {
+			found = append(found, p)
 		}
-	}
+		return hit
+	})
 	s.mu.Unlock()
-	for _, c := range found {
-		c.Close()
+	for _, p := range found {
+		p.conn.Close()
 	}
 }

@@ -1,0 +1,53 @@
+package control
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// send writes size bytes to a peer that takes a piece in each pause.
+func send(size int, pause time.Duration) (n int, broken bool, err error) {
+	here, there := net.Pipe()
+	var peer sync.WaitGroup
+	peer.Go(func() {
+		for piece := make([]byte, pieceSize); ; {
+			time.Sleep(pause)
+			if _, err := io.ReadFull(there, piece); err != nil {
+				return
+			}
+		}
+	})
+	w := &writer{conn: here, broken: func() { broken = true }}
+	n, err = w.Write(make([]byte, size))
+	here.Close()
+	peer.Wait()
+	return n, broken, err
+}
+
+func TestReplyTakesItsTimeWhileThePeerTakesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 20 * pieceSize
+		if n, broken, err := send(size, pieceTime-time.Second); n != size || broken || err != nil {
+			t.Errorf("got %d, %v, %v", n, broken, err)
+		}
+	})
+}
+
+func TestReplyEndsWhenThePeerTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		n, broken, err := send(20*pieceSize, time.Hour)
+		if n != 0 || !broken || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %d, %v, %v", n, broken, err)
+		}
+		if took := time.Since(begin); took > time.Hour {
+			t.Errorf("took %v", took)
+		}
+	})
+}
