@@ -29,14 +29,19 @@ func filesFor(connMax ...int) int {
 // files is the limit of open files that is in force for this process.
 type files int
 
-// check tells whether the settings can be met with so many descriptors.
-func (f files) check(v *state.View) error {
+// filesOf returns how many descriptors the settings need.
+func filesOf(v *state.View) int { return filesFor(connMaxOf(v)...) }
+
+func connMaxOf(v *state.View) []int {
 	var connMax []int
 	for _, s := range v.Services {
 		connMax = append(connMax, s.ConnMax)
 	}
-	return f.suffice(connMax...)
+	return connMax
 }
+
+// check tells whether the settings can be met with so many descriptors.
+func (f files) check(v *state.View) error { return f.suffice(connMaxOf(v)...) }
 
 // suffice tells whether services with these conn_max can have all their
 // connections at once, and if not, the arithmetic.
