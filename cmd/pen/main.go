@@ -1,0 +1,90 @@
+// Command pen is the load balancer. See pen(1).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"pen/internal/config"
+	"pen/internal/daemon"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// The exit statuses.
+const (
+	ok     = 0
+	failed = 1 // the start or the service failed, or --check found an error
+	misuse = 2 // wrong usage
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	line, err := config.ParseArgs(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		if _, mistakes := errors.AsType[config.Errors](err); !mistakes {
+			fmt.Fprint(os.Stderr, config.Usage())
+		}
+		return misuse
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch {
+	case line.Help:
+		fmt.Print(config.Usage())
+	case line.Version:
+		fmt.Println("pen", version)
+	case line.Completion != "":
+		return complete(line.Completion)
+	case line.Check:
+		return check(ctx, line)
+	default:
+		return serve(ctx, line)
+	}
+	return ok
+}
+
+func serve(ctx context.Context, line *config.CommandLine) int {
+	err := daemon.Run(ctx, daemon.Config{Line: line, Version: version, Stdout: os.Stdout, Stderr: os.Stderr})
+	switch {
+	case errors.Is(err, daemon.ErrReported):
+		return failed
+	case errors.Is(err, daemon.ErrNothingToDo):
+		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprint(os.Stderr, config.Usage())
+		return misuse
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		return failed
+	}
+	return ok
+}
+
+func check(ctx context.Context, line *config.CommandLine) int {
+	report := daemon.Check(ctx, line)
+	write := report.WriteText
+	if line.JSON {
+		write = report.WriteJSON
+	}
+	if err := write(os.Stdout); err != nil || !report.OK() {
+		return failed
+	}
+	return ok
+}
+
+func complete(shell string) int {
+	text, err := config.Complete(shell)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return misuse
+	}
+	fmt.Print(text)
+	return ok
+}

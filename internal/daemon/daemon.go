@@ -1,0 +1,241 @@
+// Package daemon is the running pen: it builds the parts, introduces them to
+// each other, carries out what the control port asks, and takes everything down
+// again in reverse.
+//
+// It promises that nothing is half done: a start either serves or leaves
+// nothing behind and says why, and a change either holds with all its parts, or
+// the old settings go on.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"pen/cluster"
+	"pen/internal/config"
+	"pen/internal/control"
+	"pen/proxy"
+	"pen/state"
+)
+
+// daemon is one running pen.
+type daemon struct {
+	log     *slog.Logger
+	journal *journal
+	syslog  *syslog // nil: the log goes to stderr
+	files   files
+	solo    *cluster.Solo
+	proxy   *proxy.Proxy
+	control *control.Server // nil: no control port
+
+	// end stops the process in good order. It may be called more than once.
+	end context.CancelFunc
+
+	local atomic.Pointer[config.Local] // never changed, only replaced, under change
+
+	// change is held by one change of settings at a time, from the look at the
+	// present state until the data plane has the new one.
+	change sync.Mutex
+
+	reading sync.Mutex      // held while the file is read again
+	filed   map[string]bool // services that the file named when it was last read; guarded by reading
+}
+
+// serve runs the parts until ctx ends or one of them fails, then lets
+// connections finish if that was asked for, and stops everything.
+func (d *daemon) serve(ctx context.Context) error {
+	// The parts outlive ctx by the time that draining takes.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, parts := errgroup.WithContext(parts)
+	group.Go(func() error { return d.solo.Run(parts) })
+	group.Go(func() error { return d.proxy.Run(parts) })
+	group.Go(func() error { return d.reconcile(parts) })
+	group.Go(func() error { return d.signals(parts) })
+	if d.syslog != nil {
+		group.Go(func() error { return d.syslog.run(parts) })
+	}
+	if d.control != nil {
+		group.Go(func() error { return d.control.Run(parts) })
+	}
+	select {
+	case <-ctx.Done():
+		d.drain(parts)
+	case <-parts.Done(): // a part failed
+	}
+	stop()
+	return group.Wait()
+}
+
+// drain lets connections finish for as long as drain_timeout allows.
+func (d *daemon) drain(ctx context.Context) {
+	patience := time.Duration(d.solo.View().Global.DrainTimeout) * time.Second
+	if patience <= 0 {
+		return
+	}
+	d.log.Info("draining", "at_most", patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	// A second signal means: now.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	d.proxy.Drain(ctx)
+}
+
+// reconcile brings the data plane up to every new view. Changes of settings are
+// brought there by who makes them; this is for what the log brings otherwise,
+// such as marks of failed servers.
+func (d *daemon) reconcile(ctx context.Context) error {
+	for {
+		changed := d.solo.Watch()
+		d.change.Lock()
+		err := d.proxy.Configure(d.solo.View())
+		d.change.Unlock()
+		if err != nil {
+			d.log.Error("settings are not in force", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// propose makes a change: listeners first, because that is what can fail, then
+// the state, then the data plane, then this process. What was planned on an
+// older view is tried on the present one.
+func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local func(*config.Local)) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	if len(ops) > 0 {
+		c := state.Command{Time: state.At(time.Now()), By: by, Ops: ops}
+		view, err := d.solo.View().With(c)
+		if err != nil {
+			return err
+		}
+		if err := d.files.check(view); err != nil {
+			return err
+		}
+		if err := d.proxy.Prepare(view); err != nil {
+			return err
+		}
+		res, err := d.solo.Propose(ctx, c)
+		if err = errors.Join(err, res.Err); err != nil {
+			return err
+		}
+		if err := d.proxy.Configure(d.solo.View()); err != nil {
+			return err
+		}
+	}
+	now := *d.local.Load()
+	local(&now)
+	d.adopt(now)
+	return nil
+}
+
+// adopt makes l the settings of this process. The caller holds change.
+func (d *daemon) adopt(l config.Local) {
+	d.local.Store(&l)
+	d.journal.debug(l.Debug)
+}
+
+// carryOut makes one statement come true. The error is a *config.Refused where
+// the original has an answer for it.
+func (d *daemon) carryOut(ctx context.Context, by string, s *config.Statement) error {
+	ops, err := s.Ops(ctx, nil, d.solo.View(), time.Now())
+	if err != nil {
+		return err
+	}
+	return d.propose(ctx, by, ops, s.Set)
+}
+
+// reload reads the file again and takes it over whole, or changes nothing.
+func (d *daemon) reload(ctx context.Context, by string) error {
+	file := d.local.Load().File
+	if file == "" {
+		return errors.New("there is no file to read again: start with -F FILE")
+	}
+	statements, err := config.ParseFile(file)
+	if err != nil {
+		return err
+	}
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	view, named := d.solo.View(), servicesOf(statements)
+	ops := d.vanished(view, named)
+	if view, err = view.With(state.Command{Ops: ops}); err != nil {
+		return err
+	}
+	plan, err := config.Planner{View: view, Local: *d.local.Load(), Now: time.Now(), Rebuild: true}.Plan(ctx, statements)
+	if err != nil {
+		return err
+	}
+	if err := d.propose(ctx, by, append(ops, plan.Ops...), setAll(statements)); err != nil {
+		return err
+	}
+	d.filed = named
+	d.log.Info("settings read again", "file", file, "by", by)
+	return nil
+}
+
+// vanished are the operations that remove services which an earlier reading of
+// the file named and the present one does not.
+func (d *daemon) vanished(v *state.View, named map[string]bool) []state.Op {
+	var ops []state.Op
+	for _, s := range v.Services {
+		if d.filed[s.Name] && !named[s.Name] && s.Name != state.DefaultService {
+			ops = append(ops, state.RemoveService{Service: s.Name})
+		}
+	}
+	return ops
+}
+
+// include takes over the statements of one more file, whole or not at all.
+func (d *daemon) include(ctx context.Context, by, file string) error {
+	statements, err := config.ParseFile(file)
+	if err != nil {
+		return err
+	}
+	plan, err := config.Planner{View: d.solo.View(), Local: *d.local.Load(), Now: time.Now()}.Plan(ctx, statements)
+	if err != nil {
+		return err
+	}
+	return d.propose(ctx, by, plan.Ops, setAll(statements))
+}
+
+// setAll carries out the settings of this process among the statements. Those
+// that matter only at start are left for the next one.
+func setAll(statements []config.Statement) func(*config.Local) {
+	return func(l *config.Local) {
+		for i := range statements {
+			if !statements[i].Word.Start {
+				statements[i].Set(l)
+			}
+		}
+	}
+}
+
+func servicesOf(statements []config.Statement) map[string]bool {
+	names := map[string]bool{}
+	for i := range statements {
+		names[statements[i].Service] = true
+	}
+	return names
+}
+
+// permits is the control port's access list.
+func (d *daemon) permits(a netip.Addr) bool {
+	v := d.solo.View()
+	return v.Permits(v.Global.ControlACL, a)
+}

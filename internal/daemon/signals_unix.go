@@ -1,0 +1,43 @@
+//go:build unix
+
+package daemon
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+)
+
+// signals acts on signals until ctx ends. TERM and INT are not among them: main
+// ends the context for those.
+func (d *daemon) signals(ctx context.Context) error {
+	c := make(chan os.Signal, 4)
+	signal.Notify(c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(c)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-c:
+			d.signal(ctx, s)
+		}
+	}
+}
+
+func (d *daemon) signal(ctx context.Context, s os.Signal) {
+	switch s {
+	case syscall.SIGHUP:
+		if err := d.reload(ctx, "SIGHUP"); err != nil {
+			d.log.Error("settings not read again; nothing was changed", "err", err)
+		}
+	case syscall.SIGUSR1:
+		d.tell()
+	case syscall.SIGUSR2:
+		// As the original: stop at once and leave a core file, where the system
+		// keeps any. Go adds the stacks.
+		debug.SetTraceback("crash")
+		syscall.Kill(os.Getpid(), syscall.SIGABRT)
+	}
+}

@@ -1,0 +1,272 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"pen/cluster"
+	"pen/internal/config"
+	"pen/internal/control"
+	"pen/proxy"
+	"pen/state"
+)
+
+// Config is what Run needs.
+type Config struct {
+	Line    *config.CommandLine
+	Version string
+	Stdout  io.Writer // replies of -O and of the file
+	Stderr  io.Writer // the log in the foreground
+}
+
+// Run does what the command line asks until ctx, a signal or the control port
+// ends it. Without -f it starts the background process instead, and returns
+// when that one serves. An error of the start has left nothing behind; in the
+// background it is reported by the process that the operator started.
+func Run(ctx context.Context, c Config) error {
+	starter, err := newStarter()
+	if err != nil {
+		return err
+	}
+	if !starter.waited() && !foreground(c.Line) {
+		return background(ctx)
+	}
+	if err := run(ctx, c, starter); err != nil {
+		if !starter.waited() {
+			return err
+		}
+		starter.fail(err)
+		return ErrReported
+	}
+	return nil
+}
+
+// The errors that Run's caller treats apart.
+var (
+	// ErrReported ends a background process whose parent tells the operator why.
+	ErrReported = errors.New("the start failed, as reported")
+	// ErrNothingToDo is what an empty command line gets.
+	ErrNothingToDo = errors.New("no address to listen on: name one, or a file with -F")
+)
+
+// foreground tells where to run, before anything is checked: mistakes are for
+// the process that serves to find, once.
+func foreground(line *config.CommandLine) bool {
+	var file []config.Statement
+	if line.Local.File != "" {
+		file, _ = config.ParseFile(line.Local.File)
+	}
+	var local config.Local
+	for _, s := range line.With(file) {
+		s.Set(&local)
+	}
+	return local.Foreground
+}
+
+func run(ctx context.Context, c Config, starter *starter) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	d := &daemon{end: end, journal: newJournal(c.Stderr, 0)}
+	d.log = d.journal.log
+	plan, err := d.firstPlan(ctx, c)
+	if err != nil {
+		return err
+	}
+	d.adopt(plan.Local)
+	return d.open(ctx, plan, starter)
+}
+
+// firstPlan works out the settings that command line and file ask for. Replies
+// go to standard output, where the original sends them.
+func (d *daemon) firstPlan(ctx context.Context, c Config) (*config.Plan, error) {
+	for _, notice := range c.Line.Notices {
+		fmt.Fprintln(c.Stderr, notice)
+	}
+	file, err := d.firstFile(c.Line.Local.File)
+	if err != nil {
+		return nil, err
+	}
+	statements := c.Line.With(file)
+	p := config.Planner{View: state.New().View(), Local: config.Local{File: c.Line.Local.File}, Now: time.Now()}
+	plan, err := p.Plan(ctx, statements)
+	if err != nil {
+		return nil, err
+	}
+	if !plan.Listening() {
+		return nil, ErrNothingToDo
+	}
+	for _, w := range config.Warnings(plan.View) {
+		d.log.Warn(w)
+	}
+	_, err = io.WriteString(c.Stdout, plan.Replies)
+	return plan, err
+}
+
+// firstFile reads the configuration file. As with the original a file that is
+// not there yet is no reason to stay away: `write` can make it.
+func (d *daemon) firstFile(name string) ([]config.Statement, error) {
+	if name == "" {
+		return nil, nil
+	}
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		d.log.Warn("no configuration file", "err", err)
+		return nil, nil
+	}
+	file, err := config.ParseFile(name)
+	d.filed = servicesOf(file)
+	return file, err
+}
+
+// open opens everything in the order of the original's start, serves, and takes
+// everything down in reverse.
+func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) (err error) {
+	local := d.local.Load()
+	who, err := d.account(local.User)
+	if err != nil {
+		return err
+	}
+	if d.files, err = raiseFiles(needed(plan.View)); err != nil {
+		return err
+	}
+	if err := d.files.check(plan.View); err != nil {
+		return err
+	}
+	if d.solo, err = cluster.OpenSolo(local.DataDir, d.log); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.solo.Close()) }()
+	if err := d.seed(ctx, plan.View); err != nil {
+		return err
+	}
+	if err := d.openControl(ctx, local.Control, who); err != nil {
+		return err
+	}
+	if d.control != nil {
+		defer d.control.Close()
+	}
+	d.proxy = proxy.New(proxy.Options{Log: d.log, Files: int(d.files) - reservedFiles, Propose: d.solo.Propose})
+	defer d.closeProxy()
+	if err := d.proxy.Configure(d.solo.View()); err != nil {
+		return err
+	}
+	if starter.waited() {
+		d.syslog = newSyslog(dialSyslog) // before the jail, which has no /dev/log
+	}
+	if err := d.confine(local.Chroot, who); err != nil {
+		return err
+	}
+	if local.PidFile != "" {
+		pid, err := writePID(local.PidFile)
+		if err != nil {
+			return err
+		}
+		defer pid.remove()
+	}
+	if err := d.detach(starter); err != nil {
+		return err
+	}
+	return d.serve(ctx)
+}
+
+// closeProxy closes the listeners of a proxy that may never have run.
+func (d *daemon) closeProxy() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.proxy.Drain(ended)
+}
+
+// needed is how many descriptors the services want to have.
+func needed(v *state.View) int {
+	var connMax []int
+	for _, s := range v.Services {
+		connMax = append(connMax, s.ConnMax)
+	}
+	return filesFor(connMax...)
+}
+
+// account looks up the user that -u asks for; nil stands for none.
+func (d *daemon) account(name string) (*account, error) {
+	if name == "" {
+		return nil, nil
+	}
+	a, err := lookAccount(name)
+	return &a, err
+}
+
+// confine shuts the process into the jail and makes it the user that it shall
+// be, for good.
+func (d *daemon) confine(dir string, who *account) error {
+	if dir != "" {
+		if err := jail(dir); err != nil {
+			return err
+		}
+	}
+	if who == nil {
+		return nil
+	}
+	return who.become()
+}
+
+// detach lets the process that waits for this one go. From then on the log is
+// the system's.
+func (d *daemon) detach(s *starter) error {
+	if !s.waited() {
+		return nil
+	}
+	d.journal.divert(d.syslog.put)
+	return s.ready()
+}
+
+// seed brings what the files and the command line ask for into the state. A
+// state that was restored has changes of the control port in it, which stay: it
+// gets the difference between what the files asked for when they were last read
+// and what they ask for now.
+func (d *daemon) seed(ctx context.Context, want *state.View) error {
+	have := d.solo.View()
+	ops := state.Diff(have, want)
+	if !d.solo.Fresh() {
+		before := state.New()
+		if res := before.ApplyBytes(have.Seed); res.Err != nil {
+			return fmt.Errorf("settings that the data directory remembers: %w", res.Err)
+		}
+		if ops = state.Diff(before.View(), want); len(ops) == 0 {
+			return nil
+		}
+	}
+	seed, err := state.Command{Ops: state.Ops(want)}.Append(nil)
+	if err != nil {
+		return err
+	}
+	ops = append(ops, state.SeedWith{Seed: seed})
+	res, err := d.solo.Propose(ctx, state.Command{Time: state.At(time.Now()), By: "start", Ops: ops})
+	return errors.Join(err, res.Err)
+}
+
+// openControl opens the control port, if one is asked for. Its socket will
+// belong to the user that the process becomes.
+func (d *daemon) openControl(ctx context.Context, text string, who *account) (err error) {
+	if text == "" {
+		return nil
+	}
+	if os.Geteuid() == 0 && who == nil {
+		// As the original: the service goes on without.
+		d.log.Warn(errRootControl.Error())
+		return nil
+	}
+	v := d.solo.View()
+	d.control, err = control.Listen(ctx, text, control.Options{
+		Handler:    d.answer,
+		Allow:      d.permits,
+		Restricted: len(v.ACL[v.Global.ControlACL].Entries) > 0,
+		Log:        d.log,
+	})
+	if err == nil && who != nil {
+		err = d.control.Chown(who.uid, who.gid)
+	}
+	return err
+}

@@ -1,0 +1,291 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"pen/internal/config"
+	"pen/internal/control"
+	"pen/proxy"
+	"pen/state"
+)
+
+// question is one statement with everything that answering it needs.
+type question struct {
+	*config.Statement
+	by string
+	w  *bufio.Writer
+}
+
+// handlers carry out the words that are neither a setting nor answered from the
+// settings alone. Their replies are the original's, to the byte. An error is for
+// the log; the peer gets what was written.
+var handlers = map[string]func(*daemon, context.Context, question) error{
+	"close":      (*daemon).closeConnection,
+	"connection": (*daemon).connection,
+	"exit":       (*daemon).exit,
+	"include":    (*daemon).includeWord,
+	"recent":     (*daemon).recent,
+	"reload":     (*daemon).reloadWord,
+	"servers":    (*daemon).servers,
+	"socket":     (*daemon).socket,
+	"status":     (*daemon).status,
+	"write":      (*daemon).write,
+}
+
+// answer is the handler of the control port: one line, one reply.
+func (d *daemon) answer(ctx context.Context, from control.Peer, line string, w io.Writer) {
+	d.log.Debug("control", "peer", from, "line", line)
+	s, reply := config.ParseControl(line)
+	if reply != nil {
+		if reply.Log != "" {
+			d.log.Info(reply.Log, "peer", from)
+		}
+		io.WriteString(w, reply.Text)
+		return
+	}
+	b := bufio.NewWriterSize(w, 16<<10)
+	defer b.Flush()
+	if err := d.obey(ctx, question{s, "control " + from.String(), b}); err != nil {
+		d.log.Info("refused", "command", line, "peer", from, "err", err)
+	}
+}
+
+// obey carries a statement out and writes the reply.
+func (d *daemon) obey(ctx context.Context, q question) error {
+	if handle := handlers[q.Word.Name]; handle != nil {
+		if d.solo.View().Service(q.Service) == nil {
+			return refuse(q.w, fmt.Errorf("no service %q: see services", q.Service))
+		}
+		return handle(d, ctx, q)
+	}
+	if q.Word.Kind == config.KindReplicated || q.Word.Kind == config.KindLocal {
+		err := d.carryOut(ctx, q.by, q.Statement)
+		if refused, ok := errors.AsType[*config.Refused](err); ok {
+			q.w.WriteString(refused.Reply)
+			return refused
+		}
+		if err != nil {
+			return refuse(q.w, err)
+		}
+	}
+	q.w.WriteString(q.Reply(d.solo.View(), d.local.Load()))
+	return nil
+}
+
+// refuse tells the peer why nothing was done, and hands the reason back for the
+// log.
+func refuse(w *bufio.Writer, err error) error {
+	fmt.Fprintf(w, "%s%s\n", control.Refusal, err)
+	return err
+}
+
+func (d *daemon) servers(_ context.Context, q question) error {
+	s := d.solo.View().Service(q.Service)
+	figures := d.proxy.Servers(q.Service)
+	for i := range s.Servers {
+		sv := &s.Servers[i]
+		var f proxy.ServerStats
+		if i < len(figures) {
+			f = figures[i]
+		}
+		fmt.Fprintf(q.w, "%d addr %s port %d conn %d max %d hard %d weight %d prio %d sx %d rx %d\n",
+			i, address(sv), port(sv), f.Conns, sv.Soft, sv.Hard, sv.Weight, sv.Prio, f.Sent, f.Received)
+	}
+	return nil
+}
+
+// address is a server's address as the original prints it.
+func address(s *state.Server) string {
+	switch {
+	case s.Path():
+		return s.Host
+	case !s.IP.IsValid():
+		return "(unknown address family 0"
+	}
+	return s.IP.String()
+}
+
+// port is a server's port as the original prints it.
+func port(s *state.Server) int {
+	if s.Path() {
+		return 1
+	}
+	return int(s.Port)
+}
+
+// clientText is a client's address; those on Unix sockets have none.
+func clientText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// recentSpan is how far back `recent` looks when it is not told.
+const recentSpan = 300
+
+func (d *daemon) recent(_ context.Context, q question) error {
+	span := recentSpan
+	if len(q.Args) > 0 {
+		span = q.Args[0].Int
+	}
+	since := state.At(time.Now()) - state.Time(span)*1000
+	for _, c := range d.proxy.Clients(q.Service) {
+		if c.Used >= since {
+			fmt.Fprintf(q.w, "%s connects %d sx %d rx %d\n", clientText(c.Client), c.Connects, c.Sent, c.Received)
+		}
+	}
+	return nil
+}
+
+// number returns the first argument, or 0.
+func (q question) number() int {
+	if len(q.Args) == 0 {
+		return 0
+	}
+	return q.Args[0].Int
+}
+
+func (d *daemon) connection(_ context.Context, q question) error {
+	c, ok := d.proxy.Connection(q.Service, q.number())
+	if !ok {
+		fmt.Fprintf(q.w, "Connection %d out of range\n", q.number())
+		return nil
+	}
+	fmt.Fprintf(q.w, "Connection %d:\nstate = %d\ndownfd = %d, upfd = %d\nclient = %d, server = %d\npend = %d\n",
+		q.number(), c.State, c.DownFD, c.UpFD, c.Client, c.Server, c.State&proxy.StateConnecting)
+	return nil
+}
+
+func (d *daemon) closeConnection(_ context.Context, q question) error {
+	n := q.number()
+	if n < 0 || n >= d.proxy.Stats(q.Service).Max {
+		fmt.Fprintf(q.w, "Connection %d out of range\n", n)
+		return nil
+	}
+	fmt.Fprintf(q.w, "Forcibly closing connection %d\n", n)
+	d.proxy.CloseConnection(q.Service, n)
+	return nil
+}
+
+func (d *daemon) socket(_ context.Context, q question) error {
+	fd, owner := q.number(), -1
+	for _, c := range d.proxy.Connections(q.Service) {
+		if c.DownFD == fd || c.UpFD == fd {
+			owner = c.Slot
+		}
+	}
+	fmt.Fprintf(q.w, "Socket %d belongs to connection %d\n", fd, owner)
+	return nil
+}
+
+func (d *daemon) exit(_ context.Context, q question) error {
+	if !d.local.Load().AllowExit {
+		q.w.WriteString("Exit is not enabled; restart with -X flag\n")
+		return nil
+	}
+	d.log.Info("ended through the control port", "by", q.by)
+	d.end()
+	return nil
+}
+
+func (d *daemon) reloadWord(ctx context.Context, q question) error {
+	if err := d.reload(ctx, q.by); err != nil {
+		return refuse(q.w, err)
+	}
+	return nil
+}
+
+func (d *daemon) includeWord(ctx context.Context, q question) error {
+	if err := d.include(ctx, q.by, q.Args[0].Text); err != nil {
+		return refuse(q.w, err)
+	}
+	return nil
+}
+
+func (d *daemon) write(_ context.Context, q question) error {
+	local := d.local.Load()
+	file := local.File
+	if len(q.Args) > 0 {
+		file = q.Args[0].Text
+	}
+	if file == "" {
+		return refuse(q.w, errors.New("there is no file to write to: name one, or start with -F FILE"))
+	}
+	if err := config.Save(file, d.solo.View(), *local, time.Now()); err != nil {
+		return refuse(q.w, err)
+	}
+	return nil
+}
+
+// report gathers what the status page shows of a service.
+func (d *daemon) report(service string) *report {
+	return &report{
+		now:         time.Now(),
+		service:     d.solo.View().Service(service),
+		stats:       d.proxy.Stats(service),
+		servers:     d.proxy.Servers(service),
+		clients:     d.proxy.Clients(service),
+		connections: d.proxy.Connections(service),
+	}
+}
+
+// status writes the page to its file and sends it, as the original does.
+func (d *daemon) status(_ context.Context, q question) error {
+	err := errors.New("no file for the status page: see web_stats")
+	if file := d.local.Load().WebStats; file != "" {
+		err = writePage(file, d.report(q.Service))
+	}
+	if err != nil {
+		q.w.WriteString("Unable to create webstats\n")
+		return err
+	}
+	return d.report(q.Service).html(q.w)
+}
+
+// writePage replaces the status file in one step, so that a web server that
+// reads it meanwhile finds the old page or the new one. Where this process may
+// write the file but not its directory, the file is written in place.
+func writePage(file string, r *report) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), ".pen-status-*")
+	if errors.Is(err, os.ErrPermission) {
+		if f, err = os.Create(file); err == nil {
+			err = errors.Join(r.html(f), f.Close())
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if err := errors.Join(r.html(f), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// tell reports as USR1 asks: into the status file, or as text into the log.
+func (d *daemon) tell() {
+	if file := d.local.Load().WebStats; file != "" {
+		if err := writePage(file, d.report(state.DefaultService)); err != nil {
+			d.log.Error("status page", "file", file, "err", err)
+		}
+		return
+	}
+	for _, s := range d.solo.View().Services {
+		d.report(s.Name).log(d.log)
+	}
+}
+
