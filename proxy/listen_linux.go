@@ -278,6 +278,7 @@ func (e *engine) retire(ln *listener) {
 	e.mu.Lock()
 	e.publish(func(all map[int32]*listener) { delete(all, ln.id) })
 	e.mu.Unlock()
+	ln.ignore()
 	// A loop may be about to use the descriptor. When each has come by here, none
 	// is, and the last of them closes it.
 	loops := e.running()
@@ -299,6 +300,17 @@ func (e *engine) retire(ln *listener) {
 			bye(nil)
 		}
 	}
+}
+
+// ignore makes the kernel drop what new clients send to the listener. Without
+// it, who connects between the last accept and the close would be reset. So he
+// tries again a second later, and meets the listener's successor, if it has one.
+func (ln *listener) ignore() {
+	if ln.path != "" {
+		return
+	}
+	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	unix.SetsockoptSockFprog(int(ln.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
 }
 
 // zoneID returns the number of an IPv6 zone.

@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pen/state"
+)
+
+// What a client has sent before there is a server goes to the server that
+// answers in the end.
+func TestFailoverKeepsWhatTheClientSent(t *testing.T) {
+	s := newStand(t, Options{}, refusing(t), refusing(t), backend(t, loopback, echo))
+	for range 3 {
+		c := s.dial()
+		io.WriteString(c, "early")
+		c.CloseWrite()
+		if got := all(t, c); got != "early" {
+			t.Errorf("got %q", got)
+		}
+	}
+	st := s.Servers("")
+	if st[0].Mark == 0 && st[1].Mark == 0 {
+		t.Errorf("no server is marked: %+v", st)
+	}
+	if st[2].Mark != 0 || st[2].Attempts != 3 {
+		t.Errorf("the good one: %+v", st[2])
+	}
+}
+
+func TestNoServerLeftClosesTheClient(t *testing.T) {
+	s := newStand(t, Options{}, refusing(t))
+	if got := all(t, s.dial()); got != "" {
+		t.Errorf("got %q", got)
+	}
+	if st := s.Stats(""); st.Refused["no_server"] != 1 {
+		t.Errorf("refused = %v", st.Refused)
+	}
+}
+
+// silent returns an address that does not answer: its backlog is full.
+func silent(t testing.TB) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	at := localAddress(fd)
+	for range 3 {
+		if c, err := net.DialTimeout("tcp", at.String(), 50*time.Millisecond); err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+	}
+	return at.String()
+}
+
+func TestConnectTimeout(t *testing.T) {
+	dead := silent(t)
+	s := newStand(t, Options{}, dead, dead, backend(t, loopback, echo))
+	s.set(state.OptTimeout, state.Int(1))
+	begun := time.Now()
+	c := s.dial()
+	io.WriteString(c, "early")
+	eventually(t, "connecting", func() bool {
+		conn, _ := s.Connection("", 0)
+		return conn.State == StateConnecting
+	})
+	c.CloseWrite()
+	if got := all(t, c); got != "early" {
+		t.Errorf("got %q", got)
+	}
+	// Round robin begins at server 1, so one of the dead is tried, or two.
+	took := time.Since(begun)
+	if tried := s.Servers("")[0].Failures + s.Servers("")[1].Failures; took < time.Duration(tried)*time.Second ||
+		took > time.Duration(tried)*(1300*time.Millisecond) || tried == 0 {
+		t.Errorf("%d dead servers took %v", tried, took)
+	}
+}
+
+func TestClientThatLeavesEndsTheAttempt(t *testing.T) {
+	s := newStand(t, Options{}, silent(t))
+	c := s.dial()
+	eventually(t, "connecting", func() bool { return len(s.Connections("")) == 1 })
+	resetter(t, c)
+	c.Close()
+	eventually(t, "given up", func() bool { return len(s.Connections("")) == 0 })
+	if st := s.Servers("")[0]; st.Failures != 0 || st.Mark != 0 || st.Conns != 0 {
+		t.Errorf("the server is blamed: %+v", st)
+	}
+}
+
+func TestUnixSocketsOnBothSides(t *testing.T) {
+	dir := t.TempDir()
+	s := newStand(t, Options{}, backend(t, filepath.Join(dir, "back"), echo))
+	s.listen(filepath.Join(dir, "front"))
+	c := s.dial()
+	exchange(t, c, "hello")
+	want := random(1 << 20)
+	go func() {
+		c.Write(want)
+		c.CloseWrite()
+	}()
+	if got := all(t, c); got != string(want) {
+		t.Errorf("%d bytes came back, want %d", len(got), len(want))
+	}
+	if clients := s.Clients(""); len(clients) != 1 || clients[0].Client.IsValid() {
+		t.Errorf("clients = %+v, want the one without an address", clients)
+	}
+}
+
+func TestUnixServerWithFullBacklogFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "full")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	unix.Listen(fd, 0)
+	first := dial(t, path)
+	defer first.Close()
+	s := newStand(t, Options{}, path, backend(t, loopback, name("other")))
+	for range 2 {
+		if got := all(t, s.dial()); got != "other" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	for _, tc := range []struct{ listen, dial, server, client string }{
+		{"127.0.0.1:0", "127.0.0.1", "[::1]:0", "127.0.0.1"},
+		{"[::1]:0", "::1", "127.0.0.1:0", "::1"},
+		{"[::]:0", "127.0.0.1", "127.0.0.1:0", "127.0.0.1"},
+		{"[::]:0", "::1", "[::1]:0", "::1"},
+		{"0.0.0.0:0", "127.0.0.1", "127.0.0.1:0", "127.0.0.1"},
+	} {
+		t.Run(tc.listen+" from "+tc.dial, func(t *testing.T) {
+			s := newStand(t, Options{}, backend(t, tc.server, echo))
+			s.listen(tc.listen)
+			_, port, _ := net.SplitHostPort(s.Address(""))
+			exchange(t, dial(t, net.JoinHostPort(tc.dial, port)), "hello")
+			if c := s.Clients(""); len(c) != 1 || c[0].Client != netip.MustParseAddr(tc.client) {
+				t.Errorf("clients = %+v, want %s", c, tc.client)
+			}
+		})
+	}
+}
+
+func TestIPv4ListenerIsIPv4Only(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	s.listen("0.0.0.0:0")
+	_, port, _ := net.SplitHostPort(s.Address(""))
+	if c, err := net.Dial("tcp", "[::1]:"+port); err == nil {
+		c.Close()
+		t.Error("an IPv6 client got in")
+	}
+}
+
+func TestSourceAddress(t *testing.T) {
+	from := func(c duplex) { io.WriteString(c, strings.Split(c.RemoteAddr().String(), ":")[0]) }
+	s := newStand(t, Options{}, backend(t, loopback, from))
+	for source, want := range map[string]string{"127.0.0.9": "127.0.0.9", "::1": "127.0.0.1", "192.0.2.1": "127.0.0.1"} {
+		s.set(state.OptSource, state.Text(source))
+		if got := all(t, s.dial()); got != want {
+			t.Errorf("with source %s the server saw %s, want %s", source, got, want)
+		}
+	}
+}
+
+// option returns a socket option of the server side of connection 0.
+func option(t testing.TB, s *stand, level, opt int) int {
+	t.Helper()
+	c, _ := s.Connection("", 0)
+	v, err := unix.GetsockoptInt(c.UpFD, level, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestSocketOptions(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	s.set(state.OptKeepalive, state.Bool(true))
+	c := s.dial()
+	exchange(t, c, "once")
+	if option(t, s, unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 0 {
+		t.Error("keepalive is not set")
+	}
+	conn, _ := s.Connection("", 0)
+	if v, _ := unix.GetsockoptInt(conn.DownFD, unix.IPPROTO_TCP, unix.TCP_NODELAY); v == 0 {
+		t.Error("the client's side has no TCP_NODELAY")
+	}
+	exchange(t, c, "twice")
+	if option(t, s, unix.IPPROTO_TCP, unix.TCP_NODELAY) == 0 {
+		t.Error("no TCP_NODELAY after the second write")
+	}
+	c.Close()
+	eventually(t, "closed", func() bool { return len(s.Connections("")) == 0 })
+
+	s.set(state.OptNoDelay, state.Bool(false))
+	s.set(state.OptKeepalive, state.Bool(false))
+	c = s.dial()
+	exchange(t, c, "once")
+	exchange(t, c, "twice")
+	if option(t, s, unix.IPPROTO_TCP, unix.TCP_NODELAY) != 0 || option(t, s, unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0 {
+		t.Error("options are set though they are off")
+	}
+	conn, _ = s.Connection("", 0)
+	if v, _ := unix.GetsockoptInt(conn.DownFD, unix.IPPROTO_TCP, unix.TCP_NODELAY); v != 0 {
+		t.Error("the client's side has TCP_NODELAY though it is off")
+	}
+}

@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pen/state"
+)
+
+// netDialer dials where a failure is no failure of the test.
+type netDialer struct{ net.Dialer }
+
+func (d *netDialer) try(at string) (net.Conn, error) {
+	d.Timeout = 2 * time.Second
+	c, err := d.Dial("tcp", at)
+	if err == nil {
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+	}
+	return c, err
+}
+
+// free returns an address of 127.0.0.1 with a port that is free.
+func free(t testing.TB) string { return refusing(t) }
+
+func TestListenElsewhere(t *testing.T) {
+	s := newStand(t, Options{Loops: 2}, backend(t, loopback, echo))
+	before := s.Address("")
+	c := s.dial()
+	exchange(t, c, "before")
+	s.listen(free(t))
+	if s.Address("") == before {
+		t.Fatal("listens where it did")
+	}
+	exchange(t, c, "lives on")
+	exchange(t, s.dial(), "new")
+	eventually(t, "the old listener is closed", func() bool {
+		c, err := (&netDialer{}).try(before)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	exchange(t, c, "lives on still")
+}
+
+func TestListenThatFailsChangesNothing(t *testing.T) {
+	taken, err := net.Listen("tcp", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	before := s.Address("")
+	op := state.Set{Option: state.OptListen, Value: state.Bind(listenOn(taken.Addr().String()))}
+	next, err := s.machine.View().With(state.Command{Ops: []state.Op{op}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "listen on " + taken.Addr().String() + ": address already in use"
+	if err := s.Prepare(next); err == nil || err.Error() != want || !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("Prepare = %v, want %s", err, want)
+	}
+	if err := s.Configure(next); err == nil || err.Error() != want {
+		t.Errorf("Configure = %v, want %s", err, want)
+	}
+	if got := s.Address(""); got != before {
+		t.Errorf("listens on %s, want %s as before", got, before)
+	}
+	exchange(t, s.dial(), "as before")
+}
+
+func TestPreparedListenerIsUsed(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	at, other := free(t), free(t)
+	view := func(at string) *state.View {
+		op := state.Set{Option: state.OptListen, Value: state.Bind(listenOn(at))}
+		v, err := s.machine.View().With(state.Command{Ops: []state.Op{op}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if err := s.Prepare(view(other)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Prepare(view(at)); err != nil { // replaces the other
+		t.Fatal(err)
+	}
+	eventually(t, "the first is closed", func() bool {
+		l, err := net.Listen("tcp", other)
+		if err == nil {
+			l.Close()
+		}
+		return err == nil
+	})
+	early, err := (&netDialer{}).try(at) // waits in the backlog
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	s.listen(at)
+	exchange(t, early, "early")
+}
+
+func TestOverlappingAddresses(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	_, port, _ := net.SplitHostPort(free(t))
+	for _, host := range []string{"127.0.0.1", "0.0.0.0", "127.0.0.1", "[::]", "127.0.0.1"} {
+		s.listen(host + ":" + port)
+		exchange(t, dial(t, "127.0.0.1:"+port), "on "+host)
+	}
+}
+
+func TestServicesExchangeTheirAddresses(t *testing.T) {
+	s := newStand(t, Options{})
+	s.apply(state.AddService{Service: "other"})
+	for i, service := range []string{"", "other"} {
+		at := backend(t, loopback, name([]string{"default", "other"}[i]))
+		ap := listenOn(at).Addr
+		op := state.SetServer{Service: service, Fields: state.FieldAddress | state.FieldPort}
+		op.Server.Host, op.Server.IP, op.Server.Port = ap.Addr().String(), ap.Addr(), ap.Port()
+		s.apply(op)
+	}
+	a, b := free(t), free(t)
+	bind := func(service, at string) state.Op {
+		return state.Set{Service: service, Option: state.OptListen, Value: state.Bind(listenOn(at))}
+	}
+	s.apply(bind("", a), bind("other", b))
+	if x, y := all(t, dial(t, a)), all(t, dial(t, b)); x != "default" || y != "other" {
+		t.Errorf("got %s and %s", x, y)
+	}
+	s.apply(bind("", b), bind("other", a))
+	if x, y := all(t, dial(t, a)), all(t, dial(t, b)); x != "other" || y != "default" {
+		t.Errorf("after the exchange %s and %s", x, y)
+	}
+	s.apply(state.RemoveService{Service: "other"})
+	eventually(t, "the removed service is gone", func() bool {
+		c, err := (&netDialer{}).try(a)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+}
+
+func TestSecondProxyOnThePort(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	if err := unix.Bind(fd, socketAddress(listenOn(s.Address("")).Addr)); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("bind = %v, want address already in use", err)
+	}
+}
+
+func TestUnixListenerFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "front")
+
+	stale, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.(*net.UnixListener).SetUnlinkOnClose(false)
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	bind := state.Set{Option: state.OptListen, Value: state.Bind(listenOn(path))}
+	next, _ := s.machine.View().With(state.Command{Ops: []state.Op{bind}})
+	if err := s.Prepare(next); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("while somebody listens: %v", err)
+	}
+	stale.Close()
+	s.listen(path)
+	exchange(t, s.dial(), "hello")
+	s.listen("127.0.0.1:0")
+	eventually(t, "file removed", func() bool { _, err := os.Lstat(path); return os.IsNotExist(err) })
+
+	os.WriteFile(path, []byte("precious"), 0o600)
+	if err := s.Prepare(next); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("over a plain file: %v", err)
+	}
+	if b, _ := os.ReadFile(path); string(b) != "precious" {
+		t.Errorf("the file is now %q", b)
+	}
+	long := filepath.Join(dir, strings.Repeat("x", 120))
+	bind.Value = state.Bind(listenOn(long))
+	next, _ = s.machine.View().With(state.Command{Ops: []state.Op{bind}})
+	if err := s.Prepare(next); err == nil {
+		t.Error("a path that is too long was taken")
+	}
+}
+
+// Who has connected before a listener is closed is served.
+func TestBacklogOfAClosedListenerIsServed(t *testing.T) {
+	s := newStill(t, Options{}, 0, backend(t, loopback, echo))
+	at := free(t)
+	s.listen(at)
+	var early []duplex
+	for range 10 {
+		c := dial(t, at)
+		io.WriteString(c, "early")
+		early = append(early, c)
+	}
+	s.start()
+	eventually(t, "loops run", func() bool { return len(s.engine.running()) > 0 })
+	s.listen(free(t))
+	for _, c := range early {
+		c.CloseWrite()
+		if got := all(t, c); got != "early" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
