@@ -21,8 +21,8 @@ type account struct {
 func lookAccount(name string) (account, error) {
 	u, err := user.Lookup(name)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
-		if byID, e := user.LookupId(name); e == nil {
-			u, err = byID, nil
+		if u, err = user.LookupId(name); err != nil {
+			return account{}, fmt.Errorf("user %s: no such user", name)
 		}
 	}
 	if err != nil {

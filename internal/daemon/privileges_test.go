@@ -22,7 +22,7 @@ func TestLookAccount(t *testing.T) {
 	if err != nil || byNumber.uid != 0 {
 		t.Errorf("got %+v, %v", byNumber, err)
 	}
-	if a, err := lookAccount("no-such-user"); err == nil || !strings.Contains(err.Error(), "user no-such-user: ") {
+	if a, err := lookAccount("no-such-user"); err == nil || err.Error() != "user no-such-user: no such user" {
 		t.Errorf("got %+v, %v", a, err)
 	}
 }
