@@ -1,0 +1,242 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"pen/state"
+)
+
+// netEngine moves bytes with a goroutine for each direction, through Go's own
+// poller. It is what serves where there are no event loops of ours, and does
+// what they do, slower: it copies, and an idle connection costs its stacks and
+// buffers. Two things the system does not offer through package net: the length
+// of the backlog is the system's, and a listener can not take its place beside
+// another one on an overlapping address.
+//
+// It is built everywhere, so that its tests run everywhere.
+type netEngine struct {
+	log   *slog.Logger
+	opts  *Options
+	inUse atomic.Int64 // descriptors of connections
+
+	mu        sync.Mutex // guards the rest
+	ctx       context.Context
+	listeners map[*netListener]bool
+	conns     map[*netConn]bool
+	leaving   int           // retired listeners that still take clients in
+	emptied   chan struct{} // closed when all of that is gone; nil: nobody waits
+	stray     netip.Addr    // the source address that last could not be bound
+
+	work sync.WaitGroup // accept loops and connections
+}
+
+// netFiles is the number of descriptors of a connection.
+const netFiles = 2
+
+func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
+	return &netEngine{
+		log: log, opts: opts,
+		listeners: map[*netListener]bool{}, conns: map[*netConn]bool{},
+	}
+}
+
+// run serves until ctx ends and closes all connections.
+func (e *netEngine) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	e.mu.Lock()
+	e.ctx = ctx
+	for ln := range e.listeners {
+		e.start(ln)
+	}
+	e.mu.Unlock()
+	<-ctx.Done()
+	e.mu.Lock()
+	e.ctx = nil
+	for ln := range e.listeners {
+		ln.halt(time.Now())
+	}
+	for c := range e.conns {
+		c.close()
+	}
+	e.mu.Unlock()
+	e.work.Wait()
+	return nil
+}
+
+// take sets n descriptors aside, unless that would leave too few for others.
+func (e *netEngine) take(n int64) bool {
+	if e.inUse.Add(n) > int64(e.opts.Files) && e.opts.Files > 0 {
+		e.inUse.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (e *netEngine) give(n int64) { e.inUse.Add(-n) }
+
+func (e *netEngine) files() int { return int(e.inUse.Load()) }
+
+// held returns the pipes and buffers in use, of which this engine has none.
+func (e *netEngine) held() (pipes, buffers int) { return 0, 0 }
+
+// add takes a connection in, unless the engine has stopped.
+func (e *netEngine) add(c *netConn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx == nil {
+		return false
+	}
+	e.conns[c] = true
+	return true
+}
+
+func (e *netEngine) remove(c *netConn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.conns, c)
+	e.tellEmpty()
+}
+
+// tellEmpty tells who waits in idle. The caller holds mu.
+func (e *netEngine) tellEmpty() {
+	if len(e.conns) == 0 && e.leaving == 0 && e.emptied != nil {
+		close(e.emptied)
+		e.emptied = nil
+	}
+}
+
+// idle returns when there is no connection or ctx has ended.
+func (e *netEngine) idle(ctx context.Context) {
+	for {
+		e.mu.Lock()
+		if len(e.conns) == 0 && e.leaving == 0 {
+			e.mu.Unlock()
+			return
+		}
+		if e.emptied == nil {
+			e.emptied = make(chan struct{})
+		}
+		emptied := e.emptied
+		e.mu.Unlock()
+		select {
+		case <-emptied:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// of returns the connections of f.
+func (e *netEngine) of(f *front) (conns []*netConn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.conns {
+		if c.front == f {
+			conns = append(conns, c)
+		}
+	}
+	return conns
+}
+
+// credit brings the counters of f's servers and clients up to date.
+func (e *netEngine) credit(f *front) {
+	for _, c := range e.of(f) {
+		c.credit()
+	}
+}
+
+// retime looks at the timers of f's connections anew.
+func (e *netEngine) retime(f *front) {
+	for _, c := range e.of(f) {
+		c.rest()
+	}
+}
+
+func (e *netEngine) connections(f *front) (all []ConnStats) {
+	for _, c := range e.of(f) {
+		all = append(all, c.stats())
+	}
+	return all
+}
+
+// connection returns the connection of f in a slot, if there is one.
+func (e *netEngine) connection(f *front, slot int) (ConnStats, bool) {
+	conns := e.of(f)
+	i := slices.IndexFunc(conns, func(c *netConn) bool { return c.slot == slot })
+	if i < 0 {
+		return ConnStats{}, false
+	}
+	return conns[i].stats(), true
+}
+
+// closeConnection closes the connection of f in a slot, if there is one.
+func (e *netEngine) closeConnection(f *front, slot int) bool {
+	conns := e.of(f)
+	i := slices.IndexFunc(conns, func(c *netConn) bool { return c.slot == slot })
+	if i >= 0 {
+		conns[i].close()
+	}
+	return i >= 0
+}
+
+// debug tells whether each connection is logged.
+func (e *netEngine) debug() bool { return e.log.Enabled(context.Background(), slog.LevelDebug) }
+
+// systemKeepalive is SO_KEEPALIVE with the system's times.
+var systemKeepalive = net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}
+
+// dial connects to v. A source address that can not be had is left out, as in
+// the original.
+func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (net.Conn, error) {
+	d := net.Dialer{Timeout: time.Duration(max(set.Timeout, 1)) * time.Second, KeepAlive: -1}
+	if v.path != "" {
+		return d.DialContext(ctx, "unix", v.path)
+	}
+	if set.Keepalive {
+		d.KeepAliveConfig = systemKeepalive
+	}
+	source := set.Source.Unmap()
+	if source.IsValid() && source.Is4() == v.addr.Addr().Is4() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	} else if source.IsValid() {
+		e.unbound(source, syscall.EAFNOSUPPORT)
+	}
+	conn, err := d.DialContext(ctx, "tcp", v.addr.String())
+	if failed, ok := errors.AsType[*os.SyscallError](err); ok && failed.Syscall == "bind" && d.LocalAddr != nil {
+		e.unbound(source, err)
+		d.LocalAddr = nil
+		conn, err = d.DialContext(ctx, "tcp", v.addr.String())
+	}
+	if err == nil && !set.NoDelay {
+		conn.(*net.TCPConn).SetNoDelay(false)
+	}
+	return conn, err
+}
+
+// unbound says, once for each address, that connections go out without it.
+func (e *netEngine) unbound(source netip.Addr, err error) {
+	e.mu.Lock()
+	known := e.stray == source
+	e.stray = source
+	e.mu.Unlock()
+	if !known {
+		e.log.Warn("connecting from another address than source", "source", source, "err", err)
+	}
+}
+
+// scarce tells whether err means that this system has run out of something.
+func scarce(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}

@@ -1,0 +1,301 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"pen/state"
+)
+
+// netConn is one client's connection.
+type netConn struct {
+	engine *netEngine
+	front  *front
+	client netip.Addr
+	slot   int // number of the connection within its service
+	trial  trial
+	cancel context.CancelFunc // ends a connect under way
+
+	read   [2]atomic.Uint64 // bytes read from each side
+	sent   atomic.Uint64    // bytes written to the client
+	active atomic.Int64     // when bytes moved last, in nanoseconds
+
+	mu     sync.Mutex // guards the rest
+	side   [2]net.Conn
+	server *server // being connected to or connected; nil: none
+	open   bool    // the server has answered
+	ended  [2]bool // sides whose stream has ended
+	closed bool
+	timer  *time.Timer // for idle_timeout
+	paid   struct{ client, server, sent uint64 }
+}
+
+// The sides of a connection.
+const (
+	ofClient = 0
+	ofServer = 1
+)
+
+// welcome takes a client in. The first choice is made at once, so that attempts
+// under way are counted before the next client is accepted.
+func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
+	f.accepted.Add(1)
+	slot, _ := f.slots.take()
+	client, port := peerOf(conn)
+	ctx, cancel := context.WithCancel(ctx)
+	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel}
+	c.side[ofClient] = conn
+	if tcp, ok := conn.(*net.TCPConn); ok && !f.settings.Load().NoDelay {
+		tcp.SetNoDelay(false)
+	}
+	if !e.add(c) {
+		c.close()
+	}
+	now := state.At(time.Now())
+	c.trial = f.begin(client, port, now)
+	tg, ok := f.next(&c.trial, client, now)
+	e.work.Go(func() {
+		defer c.end()
+		if c.connect(ctx, tg, ok) {
+			c.relay()
+		}
+	})
+}
+
+// connect goes through the servers until one answers.
+func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
+	f := c.front
+	for ; ok; tg, ok = f.next(&c.trial, c.client, state.At(time.Now())) {
+		c.set(tg.server)
+		f.attempting(&c.trial, tg.server, c.client, state.At(time.Now()))
+		conn, err := c.engine.dial(ctx, tg.server, f.settings.Load())
+		now := state.At(time.Now())
+		if err == nil && c.opened(conn) {
+			f.connected(tg.server, now)
+			c.engine.freed()
+			c.active.Store(time.Now().UnixNano())
+			c.rest()
+			return true
+		}
+		c.set(nil)
+		switch {
+		case ctx.Err() != nil || err == nil:
+			f.abandon(tg.server)
+			return false
+		case scarce(err):
+			f.abandon(tg.server)
+			f.lost.Add(1)
+			return false
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			f.abandon(tg.server)
+		default:
+			f.failed(tg.server, plainError(err), now)
+		}
+	}
+	return false
+}
+
+func (c *netConn) set(v *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.server = v
+}
+
+// opened notes the connection to the server, unless c was closed meanwhile.
+func (c *netConn) opened(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		conn.Close()
+		return false
+	}
+	c.side[ofServer], c.open = conn, true
+	return true
+}
+
+// relay moves bytes both ways until both streams have ended.
+func (c *netConn) relay() {
+	var other sync.WaitGroup
+	other.Go(func() { c.pump(ofClient) })
+	c.pump(ofServer)
+	other.Wait()
+}
+
+var netBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// pump moves the bytes of one side to the other until its stream ends or the
+// other side takes no more. It reads no more than it can write, so a slow reader
+// slows its writer down.
+func (c *netConn) pump(from int) {
+	src, dst := c.side[from], c.side[1-from]
+	buf := netBuffers.Get().(*[32 << 10]byte)
+	defer netBuffers.Put(buf)
+	for {
+		n, err := src.Read(buf[:])
+		if n > 0 {
+			c.read[from].Add(uint64(n))
+			c.active.Store(time.Now().UnixNano())
+			m, err := dst.Write(buf[:n])
+			if from == ofServer {
+				c.sent.Add(uint64(m))
+			}
+			if err != nil {
+				// What that side still has to say, the other pump delivers. It
+				// ends, because nobody is there.
+				return
+			}
+			c.active.Store(time.Now().UnixNano())
+		}
+		switch {
+		case err == io.EOF:
+			c.over(from)
+			return
+		case err != nil:
+			c.reset()
+			return
+		}
+	}
+}
+
+// over passes the end of a stream on, or ends both where that is wished.
+func (c *netConn) over(from int) {
+	c.mu.Lock()
+	c.ended[from] = true
+	c.mu.Unlock()
+	fast := state.FastcloseDown
+	if from == ofServer {
+		fast = state.FastcloseUp
+	}
+	if c.front.settings.Load().Fastclose&fast != 0 {
+		c.close()
+		return
+	}
+	if dst, ok := c.side[1-from].(interface{ CloseWrite() error }); ok {
+		dst.CloseWrite()
+	}
+}
+
+// reset closes both sides so that they learn that the stream was cut off.
+func (c *netConn) reset() {
+	for _, side := range c.side {
+		if tcp, ok := side.(*net.TCPConn); ok {
+			tcp.SetLinger(0)
+		}
+	}
+	c.close()
+}
+
+// close closes both sides, or gives up connecting. Whoever serves c sees to the
+// rest.
+func (c *netConn) close() {
+	c.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, side := range c.side {
+		if side != nil {
+			side.Close()
+		}
+	}
+}
+
+// rest closes c if it has been idle for too long, or else sets the timer for
+// when it will have been.
+func (c *netConn) rest() {
+	idle := time.Duration(c.front.settings.Load().Idle) * time.Second
+	left := time.Until(time.Unix(0, c.active.Load()).Add(idle))
+	c.mu.Lock()
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	late := idle > 0 && left <= 0 && c.open && !c.closed
+	if idle > 0 && left > 0 && c.open && !c.closed {
+		c.timer = time.AfterFunc(left, c.rest)
+	}
+	c.mu.Unlock()
+	if late {
+		c.close()
+	}
+}
+
+// end gives back all that c has.
+func (c *netConn) end() {
+	c.close()
+	c.credit()
+	c.mu.Lock()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	if c.open {
+		c.front.release(c.server)
+	}
+	c.mu.Unlock()
+	e, f := c.engine, c.front
+	if e.debug() {
+		e.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed",
+			slog.Any("client", c.client), slog.Int("slot", c.slot))
+	}
+	f.slots.give(c.slot)
+	e.refund(f)
+	e.remove(c)
+	e.freed()
+}
+
+// credit adds what c has carried to the counters of its server and client.
+func (c *netConn) credit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.open {
+		return
+	}
+	client, server, sent := c.read[ofClient].Load(), c.read[ofServer].Load(), c.sent.Load()
+	c.server.sent.Add(client - c.paid.client)
+	c.server.received.Add(server - c.paid.server)
+	c.front.credit(&c.trial, c.client, sent-c.paid.sent, client-c.paid.client)
+	c.paid.client, c.paid.server, c.paid.sent = client, server, sent
+}
+
+// stats returns the figures of c.
+func (c *netConn) stats() ConnStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := ConnStats{
+		Slot: c.slot, DownFD: descriptor(c.side[ofClient]), UpFD: descriptor(c.side[ofServer]),
+		Client: -1, Server: state.None, State: StateConnecting, client: c.client,
+	}
+	s.PendingDown = -int(c.sent.Load()) // first, so that it is never ahead
+	s.PendingDown += int(c.read[ofServer].Load())
+	if c.server != nil {
+		s.Server = c.server.index
+	}
+	if c.open {
+		s.State = StateConnected
+	}
+	if c.ended[ofServer] {
+		s.State |= StateServerClosed
+	}
+	if c.ended[ofClient] {
+		s.State |= StateClientClosed
+	}
+	return s
+}
+
+// descriptor returns the number of a connection's descriptor, or -1.
+func descriptor(conn net.Conn) int {
+	fd := -1
+	if sc, ok := conn.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			raw.Control(func(n uintptr) { fd = int(n) })
+		}
+	}
+	return fd
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package proxy
+
+// Elsewhere than on Linux there are no event loops of ours.
+type (
+	engine   = netEngine
+	listener = netListener
+)
+
+func newEngine(p *Proxy) *engine { return newNetEngine(p.log, &p.opts) }
