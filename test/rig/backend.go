@@ -156,7 +156,8 @@ func (b *Backend) answer(c net.Conn) {
 		var err error
 		switch word {
 		case "peer":
-			_, err = fmt.Fprintf(c, "%s\n", c.RemoteAddr())
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			_, err = fmt.Fprintln(c, host)
 		case "later":
 			late = b.Name + " at last\n"
 		case "close":
