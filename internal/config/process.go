@@ -88,6 +88,7 @@ func atStart(w Word) Word {
 var askingWords = []Word{
 	asking("close", "end a connection at once", optionalInt("N")),
 	asking("connection", "tell about one connection", optionalInt("N")),
+	ours(asking("counters", "tell what this node has counted: refusals by reason, failovers, bounds met")),
 	asking("exit", "end pen, if allow_exit is on"),
 	{
 		Name: "pid", Kind: KindRead, Places: InControl | InArgs, Help: "tell the number of the process",
@@ -133,7 +134,7 @@ func optionalInt(name string) Arg {
 
 // asking is a word of the control port that a handler of the daemon answers.
 func asking(name, help string, args ...Arg) Word {
-	perService := name == "servers" || name == "recent" || name == "close" || name == "connection"
+	perService := name == "servers" || name == "counters" || name == "recent" || name == "close" || name == "connection"
 	return Word{Name: name, Kind: KindRead, PerService: perService, Places: InControl, Args: args, Help: help}
 }
 

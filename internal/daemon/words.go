@@ -30,11 +30,13 @@ type question struct {
 var handlers = map[string]func(*daemon, context.Context, question) error{
 	"close":      (*daemon).closeConnection,
 	"connection": (*daemon).connection,
+	"counters":   (*daemon).counters,
 	"exit":       (*daemon).exit,
 	"include":    (*daemon).includeWord,
 	"recent":     (*daemon).recent,
 	"reload":     (*daemon).reloadWord,
 	"servers":    (*daemon).servers,
+	"services":   (*daemon).services,
 	"socket":     (*daemon).socket,
 	"status":     (*daemon).status,
 	"write":      (*daemon).write,
@@ -127,6 +129,19 @@ func clientText(a netip.Addr) string {
 		return ""
 	}
 	return a.String()
+}
+
+// services tells them all, with what a glance wants to know.
+func (d *daemon) services(_ context.Context, q question) error {
+	for _, s := range d.solo.View().Services {
+		listen := d.proxy.Address(s.Name)
+		if listen == "" {
+			listen = "none"
+		}
+		fmt.Fprintf(q.w, "%s listen %s servers %d clients %d conn %d\n",
+			s.Name, listen, len(s.Servers), s.Clients().Len(), d.proxy.Stats(s.Name).Used)
+	}
+	return nil
 }
 
 // recentSpan is how far back `recent` looks when it is not told.

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// counters tells what this node has counted since its start, one name and value
+// each line: first of the service, then of the process.
+func (d *daemon) counters(_ context.Context, q question) error {
+	line := func(name string, value any) { fmt.Fprintf(q.w, "%s %v\n", name, value) }
+	s := d.proxy.Stats(q.Service)
+	view := d.solo.View()
+	table := view.Service(q.Service).Clients()
+
+	line("accepted", s.Accepted)
+	line("connections", s.Used)
+	line("connections_max", s.Max)
+	for _, reason := range slices.Sorted(maps.Keys(s.Refused)) {
+		line("refused_"+reason, s.Refused[reason])
+	}
+	line("failovers", s.Failovers)
+	line("accept_pauses", s.AcceptPauses)
+	line("clients", table.Len())
+	line("clients_max", table.Max())
+	line("clients_unrecorded", s.Recent)
+	line("clients_unrecorded_ms", s.RecentAge.Milliseconds())
+
+	line("process_descriptors", s.Files)
+	line("process_descriptors_max", int(d.files)-reservedFiles)
+	line("process_pipes", s.Pipes)
+	line("process_buffers", s.Buffers)
+	line("log_dropped", d.dropped())
+	if d.control != nil {
+		c := d.control.Counters()
+		line("control_commands", c.Commands)
+		line("control_denied", c.Denied)
+		line("control_full", c.Full)
+		line("control_displaced", c.Displaced)
+		line("control_silent", c.Silent)
+		line("control_unfinished", c.Unfinished)
+		line("control_too_long", c.Long)
+		line("control_broken", c.Broken)
+		line("control_slow", c.Slow)
+		line("control_panics", c.Panics)
+		line("control_accept_errors", c.Accept)
+	}
+	line("state_index", view.Index)
+	if st := d.solo.Status(); st.Dir != "" {
+		line("state_log_bytes", st.Bytes)
+		line("state_snapshot_age_s", ageOf(st.Snapshot))
+		line("state_disk_ok", st.Err == nil)
+	}
+	return nil
+}
+
+// dropped is the number of log messages that there was no room for.
+func (d *daemon) dropped() uint64 {
+	if d.syslog == nil {
+		return 0
+	}
+	return d.syslog.dropped.Load()
+}
+
+// ageOf is in whole seconds; -1 for what has never happened.
+func ageOf(t time.Time) int64 {
+	if t.IsZero() {
+		return -1
+	}
+	return int64(time.Since(t).Seconds())
+}
