@@ -52,8 +52,16 @@ type daemon struct {
 }
 
 // serve runs the parts until ctx ends or one of them fails, then lets
-// connections finish if that was asked for, and stops everything.
+// connections finish if that was asked for, and stops everything. The log ends
+// last.
 func (d *daemon) serve(ctx context.Context) error {
+	if d.syslog != nil {
+		logging, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var last sync.WaitGroup
+		last.Go(func() { d.syslog.run(logging) })
+		defer last.Wait()
+		defer stop()
+	}
 	// The parts outlive ctx by the time that draining takes.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -62,9 +70,6 @@ func (d *daemon) serve(ctx context.Context) error {
 	group.Go(func() error { return d.proxy.Run(parts) })
 	group.Go(func() error { return d.reconcile(parts) })
 	group.Go(func() error { return d.signals(parts) })
-	if d.syslog != nil {
-		group.Go(func() error { return d.syslog.run(parts) })
-	}
 	if d.control != nil {
 		group.Go(func() error { return d.control.Run(parts) })
 	}
@@ -234,8 +239,15 @@ func servicesOf(statements []config.Statement) map[string]bool {
 	return names
 }
 
-// permits is the control port's access list.
+// permits is the control port's access list. While the list has no entries,
+// which permits everybody, the control port is for this machine alone: it may
+// have been emptied to be filled anew.
 func (d *daemon) permits(a netip.Addr) bool {
 	v := d.solo.View()
+	if !restricted(v) {
+		return a.IsLoopback()
+	}
 	return v.Permits(v.Global.ControlACL, a)
 }
+
+func restricted(v *state.View) bool { return len(v.ACL[v.Global.ControlACL].Entries) > 0 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,8 +41,16 @@ func connMaxOf(v *state.View) []int {
 	return connMax
 }
 
-// check tells whether the settings can be met with so many descriptors.
-func (f files) check(v *state.View) error { return f.suffice(connMaxOf(v)...) }
+// check tells whether the settings can be met with so many descriptors. Nobody
+// has asked for the default: where it is too much, clients wait until there are
+// descriptors, and that is counted.
+func (f files) check(v *state.View) error {
+	connMax := connMaxOf(v)
+	if slices.Max(connMax) <= state.Defaults().ConnMax {
+		return nil
+	}
+	return f.suffice(connMax...)
+}
 
 // suffice tells whether services with these conn_max can have all their
 // connections at once, and if not, the arithmetic.

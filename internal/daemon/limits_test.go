@@ -36,11 +36,15 @@ func TestFilesForConnections(t *testing.T) {
 
 func TestFilesForServices(t *testing.T) {
 	v := &state.View{Services: []*state.Service{{}, {}}}
-	v.Services[0].ConnMax, v.Services[1].ConnMax = 100, 200
-	if err := files(664).check(v); err != nil {
+	v.Services[0].ConnMax, v.Services[1].ConnMax = 1000, 200
+	if err := files(2464).check(v); err != nil {
 		t.Error(err)
 	}
-	if err := files(663).check(v); err == nil {
+	if err := files(2463).check(v); err == nil {
 		t.Error("one too few")
+	}
+	v.Services[0].ConnMax, v.Services[1].ConnMax = 500, 500
+	if err := files(1024).check(v); err != nil {
+		t.Errorf("nobody asked for more than the default: %v", err)
 	}
 }

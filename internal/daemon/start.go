@@ -130,7 +130,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if err != nil {
 		return err
 	}
-	if d.files, err = raiseFiles(needed(plan.View)); err != nil {
+	if d.files, err = raiseFiles(filesOf(plan.View)); err != nil {
 		return err
 	}
 	if err := d.files.check(plan.View); err != nil {
@@ -178,15 +178,6 @@ func (d *daemon) closeProxy() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	d.proxy.Drain(ended)
-}
-
-// needed is how many descriptors the services want to have.
-func needed(v *state.View) int {
-	var connMax []int
-	for _, s := range v.Services {
-		connMax = append(connMax, s.ConnMax)
-	}
-	return filesFor(connMax...)
 }
 
 // account looks up the user that -u asks for; nil stands for none.
@@ -262,7 +253,7 @@ func (d *daemon) openControl(ctx context.Context, text string, who *account) (er
 	d.control, err = control.Listen(ctx, text, control.Options{
 		Handler:    d.answer,
 		Allow:      d.permits,
-		Restricted: len(v.ACL[v.Global.ControlACL].Entries) > 0,
+		Restricted: restricted(v),
 		Log:        d.log,
 	})
 	if err == nil && who != nil {

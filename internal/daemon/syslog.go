@@ -54,7 +54,7 @@ func (s *syslog) put(at time.Time, level slog.Level, line []byte) {
 }
 
 // run sends what is queued until ctx ends, then what is left, for a second.
-func (s *syslog) run(ctx context.Context) error {
+func (s *syslog) run(ctx context.Context) {
 	defer s.disconnect()
 	var reported uint64
 	for {
@@ -67,7 +67,7 @@ func (s *syslog) run(ctx context.Context) error {
 			}
 		case <-ctx.Done():
 			s.flush(time.Now().Add(syslogFlush))
-			return nil
+			return
 		}
 	}
 }

@@ -303,4 +303,3 @@ func (d *daemon) tell() {
 		d.report(s.Name).log(d.log)
 	}
 }
-
