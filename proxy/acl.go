@@ -64,7 +64,7 @@ type oddRule struct {
 func (l *list) compile(entries []state.ACLEntry) *list {
 	next := &list{tree: new(bart.Table[rule]), other: true}
 	from := 0
-	if l != nil && len(l.entries) <= len(entries) && slices.Equal(l.entries, entries[:len(l.entries)]) {
+	if l != nil && begins(entries, l.entries) {
 		if len(l.entries) == len(entries) {
 			return l
 		}
@@ -79,6 +79,13 @@ func (l *list) compile(entries []state.ACLEntry) *list {
 		next.other = !entries[n-1].Permit
 	}
 	return next
+}
+
+// begins tells whether entries begin with those of head. Neither ever changes in
+// place, so what lies at the same place is the same.
+func begins(entries, head []state.ACLEntry) bool {
+	n := len(head)
+	return n == 0 || n <= len(entries) && (&entries[0] == &head[0] || slices.Equal(entries[:n], head))
 }
 
 func (l *list) add(e state.ACLEntry, r rule, shared bool) {

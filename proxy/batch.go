@@ -92,12 +92,12 @@ func (m *memory) flush(ctx context.Context) (int, error) {
 	r, err := m.propose(ctx, state.Command{
 		Time: now, Ops: []state.Op{state.Visits{Service: m.id, Clients: visits}},
 	})
-	if err != nil {
+	if err != nil && r.Err == nil {
 		m.failures.Add(1)
 		m.land(batch)
 		return len(batch), err
 	}
-	if r.Err != nil { // it would be refused again
+	if r.Err != nil { // and it would be refused again
 		m.refused.Add(uint64(len(batch)))
 		m.log.Warn("clients are not recorded", "service", m.service, "clients", len(batch), "err", r.Err)
 	}
