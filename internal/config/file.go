@@ -57,7 +57,7 @@ func unreadable(err error, from Pos) *Error {
 	e := &Error{Pos: from, What: err.Error(), Err: err}
 	if p, ok := errors.AsType[*os.PathError](err); ok {
 		e.What = "read " + p.Path + ": " + p.Err.Error()
-		if from.Line == 0 {
+		if from.File == p.Path && from.Line == 0 {
 			e.What = p.Err.Error()
 		}
 	}

@@ -61,8 +61,8 @@ func parseServerStrictly(text string) (ServerSpec, error) {
 		s.Port = 1
 	} else if port != "" {
 		n, ok := servicePort(port)
-		if !ok || n == 0 {
-			return s, fmt.Errorf("port %q of server %s: expected a number from 1 to 65535 or the name of a service", port, s.Host)
+		if !ok {
+			return s, fmt.Errorf("port %q of server %s is neither from 0 to 65535 nor the name of a service", port, s.Host)
 		}
 		s.Port = n
 	}
@@ -75,7 +75,7 @@ func parseServerStrictly(text string) (ServerSpec, error) {
 		}
 		n, err := strconv.ParseInt(part, 10, 32)
 		if err != nil {
-			return s, fmt.Errorf("%s %q of server %s: expected a number", specFields[i], part, s.Host)
+			return s, fmt.Errorf("%s %q of server %s is no number", specFields[i], part, s.Host)
 		}
 		*[]*int{&s.Soft, &s.Hard, &s.Weight, &s.Prio}[i] = int(n)
 	}

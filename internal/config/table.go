@@ -36,10 +36,10 @@ func init() {
 
 // selectionWords say which server a client gets.
 var selectionWords = []Word{
-	flag(state.OptRoundRobin, "choose a server for each connection, without memory of clients"),
-	flag(state.OptWeight, "first choice by weight and open connections"),
-	flag(state.OptPrio, "first choice by priority, smallest first"),
-	flag(state.OptStubborn, "close the connection when the first choice is not available"),
+	onOff(state.OptRoundRobin, "choose a server for each connection, without memory of clients"),
+	onOff(state.OptWeight, "first choice by weight and open connections"),
+	onOff(state.OptPrio, "first choice by priority, smallest first"),
+	onOff(state.OptStubborn, "close the connection when the first choice is not available"),
 	{
 		Name: "hash", Kind: KindReplicated, No: true, Bare: true, PerService: true,
 		Args: []Arg{{Name: "compat", Type: TypeEnum, Among: []string{"compat"}, Optional: true}},
@@ -84,8 +84,8 @@ var trafficWords = []Word{
 		ops:    fastcloseOps,
 		refuse: fastcloseRefuse,
 	},
-	flag(state.OptNoDelay, "send small pieces at once (TCP_NODELAY)"),
-	flag(state.OptKeepalive, "let the kernel probe idle connections to servers (SO_KEEPALIVE)"),
+	onOff(state.OptNoDelay, "send small pieces at once (TCP_NODELAY)"),
+	onOff(state.OptKeepalive, "let the kernel probe idle connections to servers (SO_KEEPALIVE)"),
 	{
 		Name: "source", Kind: KindReplicated, No: true, PerService: true,
 		Args:   []Arg{{Name: "ADDRESS", Type: TypeHost}},
@@ -138,8 +138,8 @@ var listNumber = Arg{Name: "LIST", Type: TypeInt, Min: 0, Max: state.ACLs - 1}
 func seconds(low int) Arg     { return Arg{Name: "SECONDS", Type: TypeInt, Min: low, Max: maxInt} }
 func count(low, high int) Arg { return Arg{Name: "N", Type: TypeInt, Min: low, Max: high} }
 
-// flag is a word that turns a setting of a service on, and `no` off.
-func flag(o state.Option, help string) Word {
+// onOff is a word that turns a setting of a service on, and `no` off.
+func onOff(o state.Option, help string) Word {
 	return Word{
 		Name: o.String(), Kind: KindReplicated, No: true, Bare: true, PerService: !o.Global(), Help: help,
 		ops: func(s *Statement, _ *environment) ([]state.Op, error) {
