@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -283,6 +282,9 @@ func TestFullDisk(t *testing.T) {
 			t.Fatalf("got %v, want no space", err)
 		}
 		wantState(t, s, n)
+		if got := int64(len(read(t, dir, firstLog))); got != s.store.tail.end {
+			t.Errorf("the log has %d bytes, want %d: no half record", got, s.store.tail.end)
+		}
 		if err := s.rotate(); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("snapshot: got %v, want no space", err)
 		}
@@ -296,5 +298,3 @@ func TestFullDisk(t *testing.T) {
 		wantState(t, open(t, dir), n+10)
 	})
 }
-
-var _ io.Writer
