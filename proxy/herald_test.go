@@ -104,7 +104,7 @@ func TestNewsOfAServerComeOnceASecondAndEndWithTheTruth(t *testing.T) {
 		w.set(state.OptBlacklist, state.Int(0)) // so that it is tried all the time
 		v := w.plan.Load().seats[1].server
 		for i := range 1000 {
-			w.service.pending.Add(1)
+			w.pending.Add(1)
 			v.places.Add(1)
 			if i%2 == 0 {
 				w.failed(v, errRefused, present())
@@ -123,7 +123,7 @@ func TestNewsOfAServerComeOnceASecondAndEndWithTheTruth(t *testing.T) {
 		if w.mark(1) != 0 {
 			t.Error("the state does not know of the last success")
 		}
-		w.service.pending.Add(1)
+		w.pending.Add(1)
 		w.failed(v, errRefused, present())
 		time.Sleep(2 * time.Second)
 		if w.mark(1) == 0 {
@@ -156,12 +156,12 @@ func TestTheEchoOfOldNewsDoesNotUndoWhatIsNewer(t *testing.T) {
 	heralded(t, func(w *told) {
 		v := w.plan.Load().seats[1].server
 		w.late(true)
-		w.service.pending.Add(1)
+		w.pending.Add(1)
 		w.failed(v, errRefused, present())
 		synctest.Wait()
 		w.set(state.OptBlacklist, state.Int(0))
 		w.refreshSettings()
-		w.service.pending.Add(1)
+		w.pending.Add(1)
 		w.connected(v, present())
 		w.late(false)
 		if got := v.mark.Load(); got != 0 {

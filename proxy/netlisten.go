@@ -129,7 +129,7 @@ func (e *netEngine) retire(ln *netListener) {
 // halt makes accept return at the given time.
 func (ln *netListener) halt(at time.Time) {
 	if l, ok := ln.Listener.(interface{ SetDeadline(time.Time) error }); ok {
-		l.SetDeadline(at)
+		_ = l.SetDeadline(at)
 	}
 }
 

@@ -219,7 +219,7 @@ func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (n
 		conn, err = d.DialContext(ctx, "tcp", v.addr.String())
 	}
 	if err == nil && !set.NoDelay {
-		conn.(*net.TCPConn).SetNoDelay(false)
+		_ = conn.(*net.TCPConn).SetNoDelay(false)
 	}
 	return conn, err
 }

@@ -38,7 +38,7 @@ func newNetStand(t *testing.T, servers ...string) *netStand {
 		})
 	})
 	s := &netStand{world: newWorld(t, 0)}
-	s.front = &front{service: s.world.service}
+	s.front = &front{service: s.service}
 	s.engine = newNetEngine(slog.New(slog.DiscardHandler), &Options{})
 	for i, at := range servers {
 		s.serve(i, at)
@@ -360,5 +360,11 @@ func TestNetTheEndClosesEverything(t *testing.T) {
 	}
 	if _, used, _ := s.slots.figures(); used != 0 {
 		t.Errorf("%d slots are still in use", used)
+	}
+	if n := s.engine.files(); n != 0 {
+		t.Errorf("%d descriptors are still counted", n)
+	}
+	if pipes, buffers := s.engine.held(); pipes != 0 || buffers != 0 {
+		t.Errorf("%d pipes and %d buffers are still counted", pipes, buffers)
 	}
 }

@@ -54,7 +54,7 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel}
 	c.side[ofClient] = conn
 	if tcp, ok := conn.(*net.TCPConn); ok && !f.settings.Load().NoDelay {
-		tcp.SetNoDelay(false)
+		_ = tcp.SetNoDelay(false)
 	}
 	if !e.add(c) {
 		c.close()
@@ -155,7 +155,7 @@ func (c *netConn) pump(from int) {
 			c.active.Store(time.Now().UnixNano())
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			c.over(from)
 			return
 		case err != nil:
@@ -179,7 +179,7 @@ func (c *netConn) over(from int) {
 		return
 	}
 	if dst, ok := c.side[1-from].(interface{ CloseWrite() error }); ok {
-		dst.CloseWrite()
+		_ = dst.CloseWrite() // it may be gone already
 	}
 }
 
@@ -187,7 +187,7 @@ func (c *netConn) over(from int) {
 func (c *netConn) reset() {
 	for _, side := range c.side {
 		if tcp, ok := side.(*net.TCPConn); ok {
-			tcp.SetLinger(0)
+			_ = tcp.SetLinger(0)
 		}
 	}
 	c.close()
@@ -294,7 +294,7 @@ func descriptor(conn net.Conn) int {
 	fd := -1
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			raw.Control(func(n uintptr) { fd = int(n) })
+			_ = raw.Control(func(n uintptr) { fd = int(n) })
 		}
 	}
 	return fd

@@ -1,35 +1,30 @@
 package proxy
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// The script was recorded from the original: 6 connections, letters open, minus
-// closes.
+// The script was recorded from the original with 6 connections: who opens gets
+// the slot behind the letter, minus closes.
 func TestSlotsAreTakenInTheOriginalsOrder(t *testing.T) {
+	const script = "a0 b1 c2 d3 -b e4 -a f5 g0 -c -d h1 i2 j3 -h -i k1 l2 -l -k m2 n1"
 	var s slots
 	s.grow(6)
 	at := map[byte]int{}
-	for _, step := range []struct {
-		do   string
-		want int
-	}{
-		{"a", 0}, {"b", 1}, {"c", 2}, {"d", 3}, {"-b", 0}, {"e", 4}, {"-a", 0}, {"f", 5}, {"g", 0},
-		{"-c", 0}, {"-d", 0}, {"h", 1}, {"i", 2}, {"j", 3}, {"-h", 0}, {"-i", 0}, {"k", 1}, {"l", 2},
-		{"-l", 0}, {"-k", 0}, {"m", 2}, {"n", 1},
-	} {
-		if step.do[0] == '-' {
-			s.give(at[step.do[1]])
+	for _, step := range strings.Fields(script) {
+		if step[0] == '-' {
+			s.give(at[step[1]])
 			continue
 		}
 		n, ok := s.take()
-		if !ok || n != step.want {
-			t.Fatalf("%s: got slot %d %v, want %d", step.do, n, ok, step.want)
+		if want := int(step[1] - '0'); !ok || n != want {
+			t.Fatalf("%c: got slot %d %v, want %d", step[0], n, ok, want)
 		}
-		at[step.do[0]] = n
+		at[step[0]] = n
 	}
 	if max, used, last := s.figures(); max != 6 || used != 6 || last != 1 {
 		t.Errorf("got %d max, %d used, %d last, want 6, 6, 1", max, used, last)
