@@ -142,12 +142,7 @@ func (l *loop) run() (err error) {
 
 // turn waits for something to do and does it.
 func (l *loop) turn() error {
-	n, err := epollWait(l.epoll, l.events, 0)
-	if n == 0 && err == 0 {
-		if wait := l.patience(); wait != 0 {
-			n, err = epollWait(l.epoll, l.events, wait)
-		}
-	}
+	n, err := l.wait()
 	if err != 0 {
 		return fmt.Errorf("wait for events: %w", err)
 	}
@@ -164,6 +159,22 @@ func (l *loop) turn() error {
 		l.kicks()
 	}
 	return nil
+}
+
+// wait waits for events. Most waits of a busy loop are short, and those are kept
+// from the scheduler: it would hand the place of the thread to another and back,
+// and its monitor would wake up all the time to see who is away.
+func (l *loop) wait() (int, errno) {
+	wait := l.patience()
+	short := 1
+	if wait == 0 {
+		short = 0
+	}
+	n, err := epollLook(l.epoll, l.events, short)
+	if n != 0 || err != 0 || wait == 0 {
+		return n, err
+	}
+	return epollWait(l.epoll, l.events, wait)
 }
 
 // look looks at the clock.

@@ -185,21 +185,31 @@ func epollDel(epoll, fd int32) errno {
 	return err
 }
 
+// epollLook returns the events there are, or that come within the next
+// milliseconds. It keeps the scheduler out of it. Still it holds nobody up: the
+// signal by which the runtime asks for the thread ends the wait.
+func epollLook(epoll int32, events []unix.EpollEvent, ms int) (int, errno) {
+	n, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll),
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	return waited(n, err)
+}
+
 // epollWait returns the events there are, waiting for them for at most wait
-// (negative: as long as it takes). Only a call that may wait goes through the
-// scheduler, so that the thread's place can be given to others.
+// (negative: as long as it takes). It tells the scheduler, so that the thread's
+// place can be given to others.
 func epollWait(epoll int32, events []unix.EpollEvent, wait time.Duration) (int, errno) {
-	p, n := uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events))
-	if wait == 0 {
-		return retry(unix.SYS_EPOLL_PWAIT, uintptr(epoll), p, n, 0, 0, 0)
-	}
 	ms := -1
-	if wait > 0 {
+	if wait >= 0 {
 		ms = int((wait + time.Millisecond - 1) / time.Millisecond)
 	}
-	r, _, err := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), p, n, uintptr(ms), 0, 0)
+	n, _, err := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll),
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	return waited(n, err)
+}
+
+func waited(n uintptr, err errno) (int, errno) {
 	if err == unix.EINTR {
 		return 0, 0
 	}
-	return int(r), err
+	return int(n), err
 }
