@@ -31,6 +31,7 @@
 //	show FILE, copy, move   a file's text; cp and mv
 //	signal HUP              and the like
 //	exited                  wait for the end: the exit status
+//	alive                   whether pen lives on
 //	stdout, notices         what pen printed; what it complained of, without its log
 //	pause D                 the passing of time, where that is what matters
 //	eventually STEP         a step that is repeated until it prints what it should

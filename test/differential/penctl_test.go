@@ -12,7 +12,7 @@ import (
 var asked = []string{
 	"mode", "servers", "blacklist", "blacklist 45", "blacklist 30", "timeout", "tracking 60", "tracking",
 	"server 0 max 7 hard 9", "server 1 blacklist 60", "server 1 blacklist 0", "servers",
-	"listen", "control", "recent", "recent 60", "connection 0", "close 499", "connection 500", "close 9999",
+	"listen", "control", "recent", "recent 60", "connection 499", "close 499", "connection 500", "close 9999",
 	"acl 1 permit 10.0.0.0 255.0.0.0", "no acl 1", "client_acl", "clients_max", "conn_max",
 	"roundrobin", "mode", "no roundrobin", "web_stats {dir}/page", "idle_timeout 5", "socket 99",
 	"tcp_fastclose", "exit", "foo", "foo bar",

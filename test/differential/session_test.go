@@ -161,7 +161,7 @@ func init() {
 		"mute": each((*rig.Backend).Mute), "up": each((*rig.Backend).Start),
 		"conns": (*session).conns, "page": (*session).page,
 		"show": (*session).show, "copy": (*session).copy, "move": (*session).move,
-		"signal": (*session).signal, "exited": (*session).exited,
+		"signal": (*session).signal, "exited": (*session).exited, "alive": (*session).alive,
 		"stdout": (*session).stdout, "notices": (*session).notices, "pause": (*session).pause,
 	}
 }
@@ -477,6 +477,14 @@ func (x *session) exited(string) (string, error) {
 		return "still running\n", nil
 	}
 	return fmt.Sprintf("status %d\n", status), nil
+}
+
+// alive gives what should be alive some time to show that it is not.
+func (x *session) alive(string) (string, error) {
+	if status, ended := x.pen.Wait(300 * time.Millisecond); ended {
+		return fmt.Sprintf("status %d\n", status), nil
+	}
+	return "alive\n", nil
 }
 
 func (x *session) stdout(string) (string, error)  { return x.pen.Stdout(), nil }

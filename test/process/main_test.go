@@ -43,6 +43,11 @@ func place(t testing.TB) *daemon {
 	t.Helper()
 	d := &daemon{t: t, block: rig.NewBlock(t), dir: rig.Dir(t)}
 	d.control = d.block.Control()
+	t.Cleanup(func() {
+		if left := rig.Sweep(rig.Pen(t), d.block.Prefix); left != nil {
+			t.Errorf("processes left behind: %v", left)
+		}
+	})
 	return d
 }
 

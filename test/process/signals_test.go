@@ -103,7 +103,7 @@ func TestHangupReadsTheFile(t *testing.T) {
 	if !rig.Eventually(rig.Patience, func() bool { return strings.Contains(d.Stderr(), "conf:2:1") }) {
 		t.Errorf("no word about the mistake:\n%s", d.Stderr())
 	}
-	contains(t, "log", d.Stderr(), "timout", `"timeout"`)
+	contains(t, "log", d.Stderr(), "timout", "did you mean")
 	for ask, want := range map[string]string{"blacklist": "17\n", "timeout": "4\n", "tracking": "0\n"} {
 		if got := d.ask(ask); got != want {
 			t.Errorf("%s after a broken file: %q, want %q", ask, got, want)
@@ -129,6 +129,7 @@ func TestUSR1Reports(t *testing.T) {
 	d.backend(0)
 	d.start("{listen}", "{a}")
 	d.hold(2)
+	settled()
 	d.Signal(syscall.SIGUSR1)
 	if !rig.Eventually(rig.Patience, func() bool { return strings.Contains(d.Stderr(), "Connection 0 status") }) {
 		t.Error("no report")

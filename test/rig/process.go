@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -162,4 +163,20 @@ func AsRoot(args ...string) []string {
 		return append([]string{"-u", "root"}, args...)
 	}
 	return args
+}
+
+// Sweep ends every process that runs bin and has word in its command line, and
+// returns their numbers. It finds what has detached itself; the word has to be
+// one that nobody else uses, such as the prefix of a Block.
+func Sweep(bin, word string) (pids []int) {
+	names, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range names {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		exe, err := os.Readlink(dir + "/exe")
+		line, _ := os.ReadFile(dir + "/cmdline")
+		if err == nil && exe == bin && bytes.Contains(line, []byte(word)) && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
