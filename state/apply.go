@@ -136,7 +136,7 @@ func (s *Service) makeSlot(i int) (*Server, error) {
 		s.Abuse = copyOf(s.Abuse)
 		return s.Abuse, nil
 	case i < 0 || i >= MaxServers:
-		return nil, fmt.Errorf("%d is outside 0..%d", i, MaxServers-1)
+		return nil, fmt.Errorf("outside 0..%d", MaxServers-1)
 	}
 	if n := i + 1 - len(s.Servers); n > 0 {
 		s.Servers = append(s.Servers, make([]Server, n)...)
@@ -199,7 +199,7 @@ func (d *draft) mark(service string, i int, was Address, port uint16, next func(
 
 func (d *draft) appendACL(o AppendACL) error {
 	if o.List < 0 || o.List >= ACLs {
-		return fmt.Errorf("list %d is outside 0..%d", o.List, ACLs-1)
+		return fmt.Errorf("list outside 0..%d", ACLs-1)
 	}
 	e, err := o.Entry.normal()
 	if err != nil {
@@ -223,7 +223,7 @@ func (d *draft) appendACL(o AppendACL) error {
 
 func (d *draft) clearACL(o ClearACL) error {
 	if o.List < 0 || o.List >= ACLs {
-		return fmt.Errorf("list %d is outside 0..%d", o.List, ACLs-1)
+		return fmt.Errorf("list outside 0..%d", ACLs-1)
 	}
 	d.view.ACL[o.List] = ACL{}
 	d.changed = true

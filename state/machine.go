@@ -67,8 +67,13 @@ func (m *Machine) Apply(c Command) Result {
 	if err != nil {
 		return m.refuse(err)
 	}
+	// Time has passed under the settings that were; then come those that are.
+	for _, s := range m.View().Services {
+		s.clients.advance(d.view.Time, s.Tracking)
+	}
 	for _, s := range d.view.Services {
 		s.clients.advance(d.view.Time, s.Tracking)
+		s.clients.reap(reapCommand)
 	}
 	for _, e := range d.effects {
 		e.do(d.view.Time)

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -69,11 +70,11 @@ var options = [...]option{
 		get: func(t target) Value { return Bind(t.Listen) },
 		set: func(t target, v Value) { t.Listen = v.listen }},
 	OptProtocol:   choice("protocol", func(t target) *Protocol { return &t.Protocol }, "tcp", "udp"),
-	OptRoundRobin: flag("roundrobin", func(t target) *bool { return &t.RoundRobin }),
+	OptRoundRobin: toggle("roundrobin", func(t target) *bool { return &t.RoundRobin }),
 	OptHash:       choice("hash", func(t target) *Hash { return &t.Hash }, "off", "on", "compat"),
-	OptWeight:     flag("weight", func(t target) *bool { return &t.Weight }),
-	OptPrio:       flag("prio", func(t target) *bool { return &t.Prio }),
-	OptStubborn:   flag("stubborn", func(t target) *bool { return &t.Stubborn }),
+	OptWeight:     toggle("weight", func(t target) *bool { return &t.Weight }),
+	OptPrio:       toggle("prio", func(t target) *bool { return &t.Prio }),
+	OptStubborn:   toggle("stubborn", func(t target) *bool { return &t.Stubborn }),
 	OptTimeout:    number("timeout", func(t target) *int { return &t.Timeout }, nil),
 	OptBlacklist:  number("blacklist", func(t target) *int { return &t.Blacklist }, nil),
 	OptTracking:   number("tracking", func(t target) *int { return &t.Tracking }, nil),
@@ -85,8 +86,8 @@ var options = [...]option{
 	OptIdle:       number("idle_timeout", func(t target) *int { return &t.Idle }, atLeast(0)),
 	OptClientACL:  number("client_acl", func(t target) *int { return &t.ClientACL }, listOrZero),
 	OptFastclose:  choice("tcp_fastclose", func(t target) *Fastclose { return &t.Fastclose }, "off", "up", "down", "both"),
-	OptNoDelay:    flag("tcp_nodelay", func(t target) *bool { return &t.NoDelay }),
-	OptKeepalive:  flag("keepalive", func(t target) *bool { return &t.Keepalive }),
+	OptNoDelay:    toggle("tcp_nodelay", func(t target) *bool { return &t.NoDelay }),
+	OptKeepalive:  toggle("keepalive", func(t target) *bool { return &t.Keepalive }),
 	OptSource: {name: "source", kind: kindText,
 		get: func(t target) Value { return sourceValue(t.Source) },
 		set: func(t target, v Value) { t.Source, _ = parseSource(v.text) }},
@@ -95,7 +96,7 @@ var options = [...]option{
 	OptDrainTimeout: global(number("drain_timeout", func(t target) *int { return &t.DrainTimeout }, atLeast(0))),
 }
 
-func flag(name string, field func(target) *bool) option {
+func toggle(name string, field func(target) *bool) option {
 	return option{
 		name: name, kind: kindBool,
 		get: func(t target) Value { return Bool(*field(t)) },
@@ -207,30 +208,21 @@ func (g *Global) Get(o Option) Value {
 // check tells why v is no value for the option.
 func (o Option) check(v Value) error {
 	if !o.known() {
-		return fmt.Errorf("unknown %v", o)
+		return errors.New("unknown option")
 	}
 	row := &options[o]
-	if v.kind != row.kind {
-		return fmt.Errorf("%s: got %v, want %v", o, v.kind, row.kind)
-	}
-	switch row.kind {
-	case kindInt:
-		if v.num < row.low || v.num > row.high {
-			return fmt.Errorf("%s: %d is outside %d..%d", o, v.num, row.low, row.high)
+	switch {
+	case v.kind != row.kind:
+		return fmt.Errorf("got %v, want %v", v.kind, row.kind)
+	case row.kind == kindInt && (v.num < row.low || v.num > row.high):
+		return fmt.Errorf("outside %d..%d", row.low, row.high)
+	case row.kind == kindText:
+		if _, err := parseSource(v.text); o == OptSource && err != nil {
+			return errors.New("no literal address")
 		}
-	case kindText:
-		if err := checkText(v.text); err != nil {
-			return fmt.Errorf("%s: %w", o, err)
-		}
-	case kindListen:
-		if err := checkText(v.listen.Text); err != nil {
-			return fmt.Errorf("%s: %w", o, err)
-		}
-	}
-	if o == OptSource {
-		if _, err := parseSource(v.text); err != nil {
-			return fmt.Errorf("%s: %q is no address", o, v.text)
-		}
+		return checkText(v.text)
+	case row.kind == kindListen:
+		return checkText(v.listen.Text)
 	}
 	return nil
 }
@@ -241,6 +233,9 @@ func (o Option) print(v Value) string {
 		if w := options[o].words; v.num >= 0 && v.num < len(w) {
 			return w[v.num]
 		}
+	}
+	if v.kind == kindText || v.kind == kindListen {
+		return plain(v.String())
 	}
 	return v.String()
 }

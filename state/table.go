@@ -137,7 +137,6 @@ func (t *Table) advance(now Time, tracking int) {
 			t.horizon.Store(uint32(h))
 		}
 	}
-	t.reap(reapCommand)
 }
 
 // reap clears the slots of at most n forgotten clients.

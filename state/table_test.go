@@ -49,7 +49,6 @@ func (n *naive) advance(now Time, tracking int) {
 	if tracking > 0 {
 		n.horizon = max(n.horizon, int64(now/1000)-int64(tracking))
 	}
-	n.reap(reapCommand)
 }
 
 func (n *naive) reap(count int) {
@@ -164,6 +163,8 @@ func TestTableIsLikeAList(t *testing.T) {
 				now += Time(rapid.IntRange(0, 30_000).Draw(t, "ms"))
 				table.advance(now, tracking)
 				model.advance(now, tracking)
+				table.reap(reapCommand)
+				model.reap(reapCommand)
 			},
 			"grow": func(t *rapid.T) {
 				model.max = max(model.max, rapid.IntRange(1, 3000).Draw(t, "slots"))

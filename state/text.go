@@ -7,6 +7,15 @@ import (
 
 // The operations in words, for logs: who reads them knows the control port.
 
+// String returns the operations of the command, one after another.
+func (c Command) String() string {
+	all := make([]string, len(c.Ops))
+	for i, o := range c.Ops {
+		all[i] = fmt.Sprint(o)
+	}
+	return strings.Join(all, ", ")
+}
+
 func (o AddService) String() string    { return "service " + plain(o.Service) }
 func (o RemoveService) String() string { return "no service " + plain(o.Service) }
 
