@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"pen/state"
@@ -111,8 +112,8 @@ func (m *memory) collect(now state.Time) (batch []int32, visits []state.Visit) {
 	defer m.mu.Unlock()
 	size := min(len(m.index), batchMax)
 	batch, visits = make([]int32, 0, size), make([]state.Visit, 0, size)
-	for i := m.head; i >= 0 && len(batch) < size; i = m.nodes[i].next {
-		n := &m.nodes[i]
+	for i := m.head; i >= 0 && len(batch) < size; i = m.node(i).next {
+		n := m.node(i)
 		n.flying, n.changed = true, false
 		v := state.Visit{Client: n.client, Server: n.server, Ago: uint32(max(0, now/1000-n.used/1000))}
 		if n.keep {
@@ -128,29 +129,35 @@ func (m *memory) land(batch []int32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, i := range batch {
-		m.nodes[i].flying = false
-		m.nodes[i].changed = true
+		n := m.node(i)
+		n.flying, n.changed = false, true
 	}
 }
 
 // settle ends a batch that the table has: what has not changed since leaves the
-// overlay, and counters move to the slots.
+// overlay, and counters move to the slots. Piece by piece, so that the data plane
+// does not wait for all of it.
 func (m *memory) settle(batch []int32) {
-	table := m.table.Load()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := state.At(time.Now())
-	for _, i := range batch {
-		n := &m.nodes[i]
-		if e, ok := table.Lookup(n.client); ok {
-			m.tallies.add(e.Slot, fingerprint(n.client), n.tally, n.fresh)
-			n.tally, n.fresh = tally{}, false
+	table, now := m.table.Load(), state.At(time.Now())
+	for piece := range slices.Chunk(batch, 64) {
+		m.mu.Lock()
+		for _, i := range piece {
+			m.settleOne(i, table, now)
 		}
-		n.flying = false
-		if n.changed {
-			n.since = now
-			continue
-		}
-		m.remove(i)
+		m.mu.Unlock()
 	}
+}
+
+func (m *memory) settleOne(i int32, table *state.Table, now state.Time) {
+	n := m.node(i)
+	if e, ok := table.Lookup(n.client); ok {
+		m.tallies.add(e.Slot, fingerprint(n.client), n.tally, n.fresh)
+		n.tally, n.fresh = tally{}, false
+	}
+	n.flying = false
+	if n.changed {
+		n.since = now
+		return
+	}
+	m.remove(i)
 }

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"cmp"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,22 +45,28 @@ type memory struct {
 	refused  atomic.Uint64 // clients that the state would not record
 
 	mu    sync.Mutex           // guards the rest; held for moments
-	index map[netip.Addr]int32 // into nodes
-	nodes []node
-	spare []int32 // nodes not in use
-	head  int32   // list of all in use, by last use; the oldest
-	tail  int32   // the latest
+	index map[netip.Addr]int32 // numbers of nodes
+	nodes []*[nodeChunk]node   // in pieces, so that growing copies none
+	made  int32                // nodes that were ever in use
+	spare []int32              // those that are not any more
+	head  int32                // list of all in use, by last use; the oldest
+	tail  int32                // the latest
+	uses  uint64
 }
+
+const nodeChunk = 512
 
 // node is a client in the overlay.
 type node struct {
 	client  netip.Addr
 	used    state.Time // last use
+	serial  uint64     // of all uses, for the order within a moment
 	since   state.Time // when it was first changed after the table had it
 	server  int        // what the client remembers, as far as we know
 	tally   tally      // what has no slot to be counted in yet
 	next    int32      // towards the tail; -1: none
 	prev    int32
+	inUse   bool
 	keep    bool // the table knows the server already
 	fresh   bool // the table does not have the client
 	flying  bool // in the batch that is being proposed
@@ -143,7 +152,7 @@ func (m *memory) remembered(client netip.Addr, now state.Time) int {
 	m.mu.Lock()
 	if i, ok := m.index[client]; ok {
 		defer m.mu.Unlock()
-		if n := &m.nodes[i]; !expired(n.used, now, int(m.tracking.Load())) {
+		if n := m.node(i); !expired(n.used, now, int(m.tracking.Load())) {
 			return n.server
 		}
 		return state.None
@@ -163,8 +172,8 @@ func (m *memory) credit(client netip.Addr, slot int, d tally) {
 		return
 	}
 	m.mu.Lock()
-	if i, ok := m.index[client]; ok && m.nodes[i].fresh {
-		m.nodes[i].tally.add(d)
+	if i, ok := m.index[client]; ok && m.node(i).fresh {
+		m.node(i).tally.add(d)
 		m.mu.Unlock()
 		return
 	}
@@ -185,27 +194,38 @@ func (m *memory) slot(client netip.Addr) int {
 // figures returns how many clients the table does not show as they are, and how
 // long the first of them has waited.
 func (m *memory) figures(now state.Time) (size int, age time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	oldest := now
-	for i := m.head; i >= 0; i = m.nodes[i].next {
-		oldest = min(oldest, m.nodes[i].since)
-	}
-	return len(m.index), time.Duration(now-oldest) * time.Millisecond
+	m.each(func(n *node) {
+		size++
+		oldest = min(oldest, n.since)
+	})
+	return size, time.Duration(now-oldest) * time.Millisecond
 }
 
 // copy returns the overlay, and its clients by last use.
 func (m *memory) copy() (map[netip.Addr]node, []netip.Addr) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := make(map[netip.Addr]node, len(m.index))
-	order := make([]netip.Addr, 0, len(m.index))
-	for i := m.head; i >= 0; i = m.nodes[i].next {
-		n := m.nodes[i]
-		all[n.client] = n
-		order = append(order, n.client)
-	}
+	all := map[netip.Addr]node{}
+	m.each(func(n *node) { all[n.client] = *n })
+	order := slices.Collect(maps.Keys(all))
+	slices.SortFunc(order, func(a, b netip.Addr) int {
+		return cmp.Or(cmp.Compare(all[a].used, all[b].used), cmp.Compare(all[a].serial, all[b].serial))
+	})
 	return all, order
+}
+
+// each calls f for every client in the overlay. Between the pieces it lets the
+// data plane go on, so it may miss who moves meanwhile, and see him twice.
+func (m *memory) each(f func(*node)) {
+	for i, more := int32(0), true; more; {
+		m.mu.Lock()
+		for end := min(i+nodeChunk, m.made); i < end; i++ {
+			if n := m.node(i); n.inUse {
+				f(n)
+			}
+		}
+		more = i < m.made
+		m.mu.Unlock()
+	}
 }
 
 // lookup asks the table. The tracking time counts from the present: the table's
@@ -215,9 +235,12 @@ func (m *memory) lookup(client netip.Addr, now state.Time) (state.Entry, bool) {
 	return e, ok && !expired(e.Used, now, int(m.tracking.Load()))
 }
 
-// again notes another use of node i. The caller holds mu, as for all below.
+// node returns a node by its number. The caller holds mu, as for all below.
+func (m *memory) node(i int32) *node { return &m.nodes[i/nodeChunk][i%nodeChunk] }
+
+// again notes another use of node i.
 func (m *memory) again(i int32, now state.Time, d tally) (server int) {
-	n := &m.nodes[i]
+	n := m.node(i)
 	if expired(n.used, now, int(m.tracking.Load())) {
 		n.server, n.keep, n.fresh, n.tally = state.None, false, true, tally{connects: 1}
 		m.touch(i, now)
@@ -232,7 +255,7 @@ func (m *memory) again(i int32, now state.Time, d tally) (server int) {
 
 // set gives node i a server.
 func (m *memory) set(i int32, server int, now state.Time) {
-	n := &m.nodes[i]
+	n := m.node(i)
 	if n.server == server && n.flying && now-n.used < coarse {
 		return
 	}
@@ -243,8 +266,9 @@ func (m *memory) set(i int32, server int, now state.Time) {
 
 // touch makes node i the latest.
 func (m *memory) touch(i int32, now state.Time) {
-	n := &m.nodes[i]
-	n.used = max(n.used, now)
+	n := m.node(i)
+	m.uses++
+	n.used, n.serial = max(n.used, now), m.uses
 	n.changed = true
 	if m.tail != i {
 		m.unlink(i)
@@ -259,15 +283,18 @@ func (m *memory) add(n node, now state.Time) {
 		m.overflow.Add(1)
 		return
 	}
-	n.since, n.changed = now, true
-	var i int32
+	m.uses++
+	n.since, n.serial, n.changed, n.inUse = now, m.uses, true, true
+	i := m.made
 	if k := len(m.spare); k > 0 {
 		i, m.spare = m.spare[k-1], m.spare[:k-1]
-		m.nodes[i] = n
 	} else {
-		i = int32(len(m.nodes))
-		m.nodes = append(m.nodes, n)
+		if i%nodeChunk == 0 {
+			m.nodes = append(m.nodes, new([nodeChunk]node))
+		}
+		m.made++
 	}
+	*m.node(i) = n
 	m.index[n.client] = i
 	m.link(i)
 	m.rouse()
@@ -276,19 +303,20 @@ func (m *memory) add(n node, now state.Time) {
 // remove frees node i, and all memory after a crowd has gone.
 func (m *memory) remove(i int32) {
 	m.unlink(i)
-	delete(m.index, m.nodes[i].client)
-	m.nodes[i] = node{}
+	delete(m.index, m.node(i).client)
+	*m.node(i) = node{}
 	m.spare = append(m.spare, i)
-	if len(m.index) == 0 && len(m.nodes) > 4*batchMax {
-		m.nodes, m.spare, m.index = nil, nil, map[netip.Addr]int32{}
+	if len(m.index) == 0 && m.made > 4*batchMax {
+		m.nodes, m.made, m.spare, m.index = nil, 0, nil, map[netip.Addr]int32{}
 	}
 }
 
 // link makes node i the tail of the list.
 func (m *memory) link(i int32) {
-	m.nodes[i].prev, m.nodes[i].next = m.tail, -1
+	n := m.node(i)
+	n.prev, n.next = m.tail, -1
 	if m.tail >= 0 {
-		m.nodes[m.tail].next = i
+		m.node(m.tail).next = i
 	} else {
 		m.head = i
 	}
@@ -296,14 +324,14 @@ func (m *memory) link(i int32) {
 }
 
 func (m *memory) unlink(i int32) {
-	n := &m.nodes[i]
+	n := m.node(i)
 	if n.prev >= 0 {
-		m.nodes[n.prev].next = n.next
+		m.node(n.prev).next = n.next
 	} else {
 		m.head = n.next
 	}
 	if n.next >= 0 {
-		m.nodes[n.next].prev = n.prev
+		m.node(n.next).prev = n.prev
 	} else {
 		m.tail = n.prev
 	}
