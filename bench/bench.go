@@ -112,15 +112,16 @@ func rotated(all []contestant, round int) []contestant {
 // ask takes one sample, again if others disturbed it, and keeps the calmest.
 func (b *bench) ask(ctx context.Context, round int, k key, measure func(context.Context) (sample, error)) {
 	var best sample
+	var failure error
 	for range tries {
+		b.awaitCalm(ctx)
 		s, err := measure(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			b.results.note("%s, %s: %v.", k.Case, k.Proxy, err)
-			b.progress(round, k, err)
-			return
+			failure = err
+			continue
 		}
 		if best == nil || s[foreign] < best[foreign] {
 			best = s
@@ -128,6 +129,11 @@ func (b *bench) ask(ctx context.Context, round int, k key, measure func(context.
 		if best[foreign] <= calm {
 			break
 		}
+	}
+	if best == nil {
+		b.results.note("%s, %s: %v.", k.Case, k.Proxy, failure)
+		b.progress(round, k, failure)
+		return
 	}
 	b.results.add(round, k, best)
 	b.progress(round, k, best)

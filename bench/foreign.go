@@ -3,9 +3,26 @@
 package main
 
 import (
+	"context"
 	"os"
 	"time"
 )
+
+// awaitCalm waits until the two cores have little else to do, the kernel's own
+// clearing up after the last sample included. After two seconds it gives up: then
+// the sample says how much it was disturbed.
+func (s *setup) awaitCalm(ctx context.Context) {
+	const look = 100 * time.Millisecond
+	for range 20 {
+		before, err := busyTime(s.loadCPU, s.proxyCPU)
+		time.Sleep(look)
+		after, err2 := busyTime(s.loadCPU, s.proxyCPU)
+		// Hundredths of a second are what the kernel counts in.
+		if err != nil || err2 != nil || after-before <= look/10 || ctx.Err() != nil {
+			return
+		}
+	}
+}
 
 // foreignWatch finds out how much of the two cores something else used while a
 // load ran. A sample that was disturbed is taken again.
