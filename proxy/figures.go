@@ -67,6 +67,9 @@ type ServiceStats struct {
 	Recent    int
 	RecentAge time.Duration
 
+	Unrecorded uint64 // visits of clients who were served but will not be remembered
+	Retried    uint64 // proposals that failed and were made again
+
 	Pipes        int    // in use for splicing, by all services
 	Buffers      int    // held for peers that do not read, by all services
 	Files        int    // descriptors in use, by all services
@@ -158,6 +161,7 @@ func (p *Proxy) Stats(service string) ServiceStats {
 	s.Refused["descriptors"] = f.lost.Load()
 	s.Max, s.Used, s.Last = f.slots.figures()
 	s.Recent, s.RecentAge = f.memory.figures(state.At(time.Now()))
+	s.Unrecorded, s.Retried = f.troubles()
 	s.Pipes, s.Buffers = p.engine.held()
 	return s
 }

@@ -219,6 +219,12 @@ func (s *service) refusalCounts() map[string]uint64 {
 	return counts
 }
 
+// troubles returns how many visits of clients will not be remembered, and how
+// many proposals had to be made again.
+func (s *service) troubles() (unrecorded, retried uint64) {
+	return s.memory.overflow.Load() + s.memory.refused.Load(), s.memory.failures.Load() + s.herald.lost.Load()
+}
+
 // serverStats returns the figures of the regular servers, in order.
 func (s *service) serverStats() []ServerStats {
 	p := s.plan.Load()
