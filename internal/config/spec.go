@@ -32,9 +32,12 @@ func ParseServer(text string) (ServerSpec, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.Path() {
+	switch {
+	case s.Path():
 		s.Port = 1 // what the original shows for a Unix socket
-	} else if port != "" {
+	case port == "":
+		return s, nil
+	default:
 		s.Port = loosePort(port)
 	}
 	for _, to := range []*int{&s.Soft, &s.Hard, &s.Weight, &s.Prio} {
@@ -59,7 +62,7 @@ func parseServerStrictly(text string) (ServerSpec, error) {
 	}
 	if s.Path() {
 		s.Port = 1
-	} else if port != "" {
+	} else if port != "" || rest != "" {
 		n, ok := servicePort(port)
 		if !ok {
 			return s, fmt.Errorf("port %q of server %s is neither from 0 to 65535 nor the name of a service", port, s.Host)
