@@ -19,9 +19,10 @@ import (
 // netEngine moves bytes with a goroutine for each direction, through Go's own
 // poller. It is what serves where there are no event loops of ours, and does
 // what they do, slower: it copies, and an idle connection costs its stacks and
-// buffers. Two things the system does not offer through package net: the length
-// of the backlog is the system's, and a listener can not take its place beside
-// another one on an overlapping address.
+// buffers. Three things package net does not offer: the length of the backlog is
+// the system's, a listener can not take its place beside another one on an
+// overlapping address, and a client who leaves before he has a server is not
+// noticed until then.
 //
 // It is built everywhere, so that its tests run everywhere.
 type netEngine struct {
