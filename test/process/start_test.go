@@ -109,3 +109,28 @@ func TestPidFile(t *testing.T) {
 		t.Errorf("pid file after the end: %v", err)
 	}
 }
+
+// In the background, paths mean what they meant where pen was started.
+func TestBackgroundWithRelativePaths(t *testing.T) {
+	t.Parallel()
+	d := place(t)
+	d.backend(0)
+	conf := rig.WriteFile(t, d.dir, "conf", "blacklist 7\n")
+	args := rig.AsRoot("-F", "conf", "-p", "pid", "-C", "{control}", "{listen}", "{a}")
+	pid := d.background(args...)
+	if got := d.ask("blacklist"); got != "7\n" {
+		t.Errorf("blacklist %q", got)
+	}
+	os.WriteFile(conf, []byte("blacklist 8\n"), 0o644)
+	syscall.Kill(pid, syscall.SIGHUP)
+	if !rig.Eventually(rig.Patience, func() bool { return d.ask("blacklist") == "8\n" }) {
+		t.Errorf("blacklist %q after HUP, want 8", d.ask("blacklist"))
+	}
+	syscall.Kill(pid, syscall.SIGTERM)
+	if !rig.Eventually(rig.Patience, func() bool { return gone(pid) }) {
+		t.Error("TERM does not end it")
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, "pid")); !os.IsNotExist(err) {
+		t.Errorf("pid file after the end: %v", err)
+	}
+}
