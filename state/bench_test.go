@@ -16,18 +16,26 @@ func address(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
+// crowd returns a machine that knows n clients, who came in another order than
+// that of their slots.
 func crowd(n int) *Machine {
 	m := New()
 	m.Apply(Command{Time: 1000, Ops: []Op{SetServer{Index: 99}, Set{Option: OptClientsMax, Value: Int(n)}}})
 	fill(m, 0, n)
+	order := rand.Perm(n)
+	visit(m, n, func(i int) int { return order[i] })
 	return m
 }
 
 func fill(m *Machine, from, to int) {
+	visit(m, to-from, func(i int) int { return from + i })
+}
+
+func visit(m *Machine, n int, which func(int) int) {
 	v := Visits{Service: 1}
-	for i := from; i < to; i++ {
-		v.Clients = append(v.Clients, Visit{address(i), i % 100, 0})
-		if len(v.Clients) == 2048 || i == to-1 {
+	for i := range n {
+		v.Clients = append(v.Clients, Visit{address(which(i)), i % 100, 0})
+		if len(v.Clients) == 2048 || i == n-1 {
 			m.Apply(Command{Time: 1000, Ops: []Op{v}})
 			v.Clients = v.Clients[:0]
 		}

@@ -25,7 +25,7 @@ var (
 	anyAddress = rapid.Custom(func(t *rapid.T) Address {
 		return Address{Host: anyText.Draw(t, "host"), IP: anyAddr.Draw(t, "ip")}
 	})
-	anyIndex  = rapid.OneOf(rapid.IntRange(-2, 4), rapid.SampledFrom([]int{-3, 30, MaxServers - 1, MaxServers}))
+	anyIndex  = rapid.OneOf(rapid.IntRange(-2, 4), rapid.SampledFrom([]int{-3, -1, 0, 1, 2, 3, 4, 30, 31, MaxServers - 1, MaxServers}))
 	anyOption = rapid.SampledFrom(Options())
 	anyTime   = rapid.Custom(func(t *rapid.T) Time { return Time(rapid.IntRange(0, 200_000).Draw(t, "ms")) })
 	anyPort   = rapid.Uint16Range(0, 2)
