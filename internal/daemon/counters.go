@@ -26,8 +26,10 @@ func (d *daemon) counters(_ context.Context, q question) error {
 	line("accept_pauses", s.AcceptPauses)
 	line("clients", table.Len())
 	line("clients_max", table.Max())
-	line("clients_unrecorded", s.Recent)
-	line("clients_unrecorded_ms", s.RecentAge.Milliseconds())
+	line("clients_recent", s.Recent)
+	line("clients_recent_ms", s.RecentAge.Milliseconds())
+	line("clients_unrecorded", s.Unrecorded)
+	line("clients_retried", s.Retried)
 
 	line("process_descriptors", s.Files)
 	line("process_descriptors_max", int(d.files)-reservedFiles)
