@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -241,7 +242,7 @@ func (a *arguments) command(text string) {
 	case reply != nil:
 	case s.Word.Name == "include":
 		statements, err := ParseFile(s.Args[0].Text)
-		if errs, ok := err.(Errors); ok {
+		if errs, ok := errors.AsType[Errors](err); ok {
 			a.errs = append(a.errs, errs...)
 		}
 		a.keep(statements...)

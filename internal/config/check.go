@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -45,7 +46,7 @@ func (c Checker) Check(ctx context.Context, line *CommandLine) Report {
 	if line.Local.File != "" {
 		var err error
 		file, err = ParseFile(line.Local.File)
-		if errs, ok := err.(Errors); ok {
+		if errs, ok := errors.AsType[Errors](err); ok {
 			report.add(errs)
 		}
 	}

@@ -82,7 +82,6 @@ type Word struct {
 	reply  func(s *Statement, v *state.View, l *Local) string
 	check  func(s *Statement) *Error // strict reading, after the arguments are well-formed
 	refuse func(s *Statement) *Reply // lenient reading; nil: carried out
-	off    func(s *Statement) bool   // unavailable: accepted because it turns nothing on
 	reason string                    // unavailable: what is missing
 }
 

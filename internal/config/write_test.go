@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-
 	"testing"
 
 	"pen/state"
@@ -79,8 +78,11 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 	put(state.OptConnMax, state.Int(rapid.IntRange(1, maxConns).Draw(t, "conn_max")))
 	put(state.OptSource, state.Text(rapid.SampledFrom([]string{"", "10.0.0.9", "2001:db8::1"}).Draw(t, "source")))
 	put(state.OptListen, state.Bind(rapid.SampledFrom([]state.Listen{
-		{}, {Text: "8080", Addr: netip.MustParseAddrPort("0.0.0.0:8080")}, {Text: "/run/pen.sock"},
-		{Text: ":::80", Addr: netip.MustParseAddrPort("[::]:80")}, {Text: "www1:http", Addr: netip.MustParseAddrPort("10.0.1.1:80")},
+		{},
+		{Text: "8080", Addr: netip.MustParseAddrPort("0.0.0.0:8080")},
+		{Text: "/run/pen.sock"},
+		{Text: ":::80", Addr: netip.MustParseAddrPort("[::]:80")},
+		{Text: "www1:http", Addr: netip.MustParseAddrPort("10.0.1.1:80")},
 	}).Draw(t, "listen")))
 	for i := range rapid.IntRange(0, 4).Draw(t, "servers") {
 		s := anyServer(t)
