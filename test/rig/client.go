@@ -1,15 +1,18 @@
+//go:build linux
+
 package rig
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"syscall"
 )
 
 // Patience is how long a client waits for anything.
@@ -83,7 +86,7 @@ func (c *Client) Rest() (string, error) {
 // WaitEOF returns when the other side has closed or reset the connection.
 func (c *Client) WaitEOF() error {
 	_, err := io.Copy(io.Discard, c.in)
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		return err
 	}
 	return nil
