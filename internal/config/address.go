@@ -43,7 +43,7 @@ func aton(s string) (netip.Addr, bool) {
 	}
 	var value uint64
 	for i, p := range parts {
-		if p == "" || !(isDigit(p[0])) || strings.Contains(p, "_") {
+		if p == "" || !isDigit(p[0]) || strings.Contains(p, "_") {
 			return netip.Addr{}, false
 		}
 		n, err := strconv.ParseUint(cNumber(p), 0, 32)

@@ -216,6 +216,7 @@ func (a *analysis) controlAddress() (state.Listen, bool) {
 	}
 	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	switch {
+	case spec.host == "localhost":
 	case strings.HasPrefix(text, "*:"):
 		host = netip.IPv4Unspecified()
 	case spec.host != "":

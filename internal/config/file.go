@@ -72,12 +72,12 @@ func (f *fileReader) read(name string, text io.Reader) {
 	for number := 1; ; number++ {
 		f.pos = Pos{File: name, Line: number}
 		line, err := f.next(lines)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			f.fail(0, err.Error(), "", "")
 			return
 		}
 		f.one(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), name)
-		if err == io.EOF {
+		if err != nil {
 			return
 		}
 	}
@@ -88,11 +88,11 @@ func (f *fileReader) next(lines *bufio.Reader) (string, error) {
 	line, err := lines.ReadSlice('\n')
 	f.bytes += int64(len(line))
 	text := string(line)
-	if long := strings.TrimRight(text, "\r\n"); err == bufio.ErrBufferFull || len(long) > MaxLine {
+	if long := strings.TrimRight(text, "\r\n"); errors.Is(err, bufio.ErrBufferFull) || len(long) > MaxLine {
 		f.fail(MaxLine+1, "line too long", fmt.Sprintf("at most %d bytes", MaxLine), "")
 		text = ""
 	}
-	for err == bufio.ErrBufferFull {
+	for errors.Is(err, bufio.ErrBufferFull) {
 		line, err = lines.ReadSlice('\n')
 		f.bytes += int64(len(line))
 		if f.bytes > MaxFile {

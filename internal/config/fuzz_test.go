@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func FuzzFile(f *testing.F) {
 			t.Skip("files are another's matter")
 		}
 		statements, err := ParseReader("f", strings.NewReader(text))
-		if errs, ok := err.(Errors); err != nil && (!ok || len(errs) == 0) {
+		if errs, ok := errors.AsType[Errors](err); err != nil && (!ok || len(errs) == 0) {
 			t.Errorf("got %T", err)
 		}
 		carryOut(t, statements)

@@ -121,14 +121,14 @@ func (l *Local) take(s *Statement, running bool) {
 
 // reply gathers the answers. They are read when all is done, so of a setting that
 // is given twice the last value is told twice.
-func (plan *Plan) reply(statements []Statement) {
+func (p *Plan) reply(statements []Statement) {
 	var b strings.Builder
 	for i := range statements {
 		if s := &statements[i]; !s.quiet && s.place != InControl {
-			b.WriteString(s.Reply(plan.View, &plan.Local))
+			b.WriteString(s.Reply(p.View, &p.Local))
 		}
 	}
-	plan.Replies = b.String()
+	p.Replies = b.String()
 }
 
 // clearLists empties the lists that statements add to.
@@ -147,22 +147,25 @@ func clearLists(statements []Statement) []state.Op {
 
 // apply tries the steps on the state. When the machine refuses, the statement
 // that it refuses is searched for and left out.
-func (plan *Plan) apply(p Planner, steps []step, errs *Errors) {
+func (p *Plan) apply(from Planner, steps []step, errs *Errors) {
+	p.View = from.View
 	for range maxRefusals {
-		view, err := p.try(steps)
+		view, err := from.try(steps)
 		if err == nil {
-			plan.View, plan.Ops = view, flatten(steps)
+			p.View, p.Ops = view, flatten(steps)
 			return
 		}
-		bad := p.firstBad(steps)
-		if _, err = p.try(steps[:bad+1]); err == nil || steps[bad].statement == nil {
-			break
+		bad := from.firstBad(steps)
+		e := &Error{What: err.Error(), Err: err}
+		*errs = append(*errs, e)
+		if bad == len(steps) || steps[bad].statement == nil {
+			return
 		}
-		*errs = append(*errs, &Error{Pos: steps[bad].statement.Pos, What: err.Error(), Err: err})
+		if _, err = from.try(steps[:bad+1]); err != nil {
+			e.What, e.Err = err.Error(), err
+		}
+		e.Pos = steps[bad].statement.Pos
 		steps = slices.Delete(steps, bad, bad+1)
-	}
-	if plan.View == nil {
-		plan.View = p.View
 	}
 }
 
@@ -172,7 +175,7 @@ func (p Planner) try(steps []step) (*state.View, error) {
 
 // firstBad is the index of the first step with which the state refuses.
 func (p Planner) firstBad(steps []step) int {
-	low, high := 0, len(steps)-1
+	low, high := 0, max(0, len(steps)-1)
 	for low < high {
 		middle := (low + high) / 2
 		if _, err := p.try(steps[:middle+1]); err != nil {
