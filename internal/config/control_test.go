@@ -220,6 +220,8 @@ func TestControlReadsNewWordsStrictly(t *testing.T) {
 		{"service w@b mode", "service name \"w@b\", expected at most 64 letters, digits, '-', '_' and '.'\n"},
 		{"services", "(handler)"},
 		{"no service web", ""},
+		{"service web mode", "there is no service web\n"},
+		{"service web timeout", "there is no service web\n"},
 		{"no service web", "there is no service web\n"},
 		{"no server 0", "there is no server 0\n"},
 		{"server 0 address 10.0.0.1 port 80", ""},

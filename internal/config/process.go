@@ -139,6 +139,9 @@ func asking(name, help string, args ...Arg) Word {
 }
 
 func modeReply(s *Statement, v *state.View, _ *Local) string {
+	if v.Service(s.Service) == nil {
+		return "there is no service " + s.Service + "\n"
+	}
 	set := settings(s, v)
 	modes := []string{
 		mode("hash", set.Hash != state.HashOff), mode("roundrobin", set.RoundRobin), mode("stubborn", set.Stubborn),
