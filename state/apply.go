@@ -165,6 +165,8 @@ func (d *draft) removeServer(o RemoveServer) error {
 		s.Emergency = nil
 	case o.Index == Abuse:
 		s.Abuse = nil
+	case o.Index == 0 && last == 0:
+		s.Servers = nil // as in a service that never had any
 	case o.Index == last:
 		s.Servers = s.Servers[:last]
 	default:
@@ -249,7 +251,7 @@ func (d *draft) seed(o SeedWith) error {
 	if len(o.Seed) > MaxCommand {
 		return fmt.Errorf("%d bytes are more than %d", len(o.Seed), MaxCommand)
 	}
-	d.view.Seed = slices.Clone(o.Seed)
+	d.view.Seed = append([]byte(nil), o.Seed...)
 	d.changed = true
 	return nil
 }

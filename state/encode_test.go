@@ -62,7 +62,8 @@ func TestEncodeDecode(t *testing.T) {
 			c.Ops = nil
 		}
 		for i, o := range c.Ops {
-			if o, ok := o.(SetServer); ok {
+			switch o := o.(type) {
+			case SetServer: // only the named fields are encoded
 				var named Server
 				for _, f := range serverFields {
 					if o.Fields&f.bit != 0 {
@@ -71,6 +72,8 @@ func TestEncodeDecode(t *testing.T) {
 				}
 				o.Server = named
 				c.Ops[i] = o
+			case SeedWith:
+				c.Ops[i] = SeedWith{append([]byte(nil), o.Seed...)}
 			}
 		}
 		check(t, c)

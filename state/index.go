@@ -75,7 +75,8 @@ func (c change) end() { c.gate.Add(1) }
 func (x *index) before(t *Table, h uint32, slot uint32) *link {
 	l := x.bucket(h)
 	for l.load() != linkTo(slot) {
-		l = &t.pages.own(l.load().slot()).chain
+		r, _ := t.pages.own(l.load().slot())
+		l = &r.chain
 	}
 	return l
 }
@@ -112,7 +113,7 @@ func (x *index) keepUp(t *Table) {
 func (x *index) split(t *Table, from, to, mask uint32) {
 	left, moved := x.head(from), x.head(to)
 	for at := left.load(); at != 0; {
-		r := t.pages.own(at.slot())
+		r, _ := t.pages.own(at.slot())
 		next := r.chain.load()
 		if x.hash(r.key())&mask == to {
 			moved.store(at)

@@ -190,7 +190,7 @@ func comparable(v *View) *View {
 	for _, s := range v.Services {
 		s := *s
 		s.ID = 0
-		s.Servers = append([]Server{}, s.Servers...)
+		s.Servers = slices.Clone(s.Servers)
 		for i := range s.Servers {
 			s.Servers[i].Mark = 0
 		}

@@ -23,7 +23,14 @@ type pages struct {
 const pageSize = 1024
 
 // page is 40 KiB, a whole number of the runtime's pages.
-type page [pageSize]record
+type page struct {
+	records [pageSize]record
+	orders  [pageSize]order
+}
+
+func (p *page) at(slot uint32) (*record, *order) {
+	return &p.records[slot%pageSize], &p.orders[slot%pageSize]
+}
 
 // extend makes room in the directory for so many slots.
 func (p *pages) extend(slots int) {
@@ -43,12 +50,12 @@ func (p *pages) extend(slots int) {
 
 // at returns the record of a slot for reading. The slot has been written to.
 func (p *pages) at(slot uint32) *record {
-	return &(*p.dir.Load())[slot/pageSize].Load()[slot%pageSize]
+	return &(*p.dir.Load())[slot/pageSize].Load().records[slot%pageSize]
 }
 
-// own returns the record of a slot for writing, and for it alone: the next call
+// own returns what there is of a slot for writing, and for it alone: the next call
 // for a slot of the same page gives the same page.
-func (p *pages) own(slot uint32) *record {
+func (p *pages) own(slot uint32) (*record, *order) {
 	i := slot / pageSize
 	d := &(*p.dir.Load())[i]
 	switch mine := d.Load(); {
@@ -59,7 +66,7 @@ func (p *pages) own(slot uint32) *record {
 		d.Store(&c)
 	}
 	p.epochs[i] = p.epoch
-	return &d.Load()[slot%pageSize]
+	return d.Load().at(slot)
 }
 
 // slots goes over all slots that may have been used, in order.
@@ -96,4 +103,4 @@ func (p *pages) freeze() frozen {
 
 func (p *pages) release() { p.snapshots.Add(-1) }
 
-func (f frozen) at(slot uint32) *record { return &f[slot/pageSize][slot%pageSize] }
+func (f frozen) at(slot uint32) (*record, *order) { return f[slot/pageSize].at(slot) }

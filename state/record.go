@@ -6,18 +6,20 @@ import (
 	"sync/atomic"
 )
 
-// A record is one slot of a client table: 40 bytes without pointers. The
-// machine alone writes. Readers see key, data, chain and version by atomic
-// loads; newer and older are the machine's own.
+// A record is one slot of a client table as readers see it: 32 bytes without
+// pointers, two to a cache line. The machine alone writes; readers use atomic
+// loads.
 type record struct {
 	hi, lo uint64 // the key, see keyOf
 	data   data
 	// version is odd while key and data do not belong together.
 	version uint32
 	chain   link // the next record of the same bucket
-	// The list of all records by how recently they were used.
-	newer, older link
 }
+
+// order is the place of a slot in the list of all that are taken, by how
+// recently they were used. Only the machine looks at it.
+type order struct{ newer, older link }
 
 // link leads to a slot; the zero link leads nowhere.
 type link uint32

@@ -127,14 +127,14 @@ func (t *frozenTable) write(w *blockWriter) {
 	c.buf = append(c.buf[:0], blockClients)
 	var last uint32
 	for at := t.newest; at != 0; {
-		r := t.pages.at(at.slot())
+		r, o := t.pages.at(at.slot())
 		e := row{slot: at.slot(), client: r.key().addr(), server: r.data.server(), used: r.data.used()}
 		e.code(c, &last)
 		if len(c.buf) > blockSize-64 {
 			w.block(c.buf)
 			c.buf = c.buf[:1]
 		}
-		at = r.older
+		at = o.older
 	}
 	if len(c.buf) > 1 {
 		w.block(c.buf)

@@ -175,9 +175,9 @@ func (t *Table) touch(slot uint32, d data, server int, used uint32) {
 	if server == Keep {
 		server = d.server()
 	}
-	r := t.pages.own(slot)
+	r, o := t.pages.own(slot)
 	r.store(d.with(server, max(used, d.used())))
-	t.unlink(r)
+	t.unlink(o)
 	t.pushNewest(slot)
 }
 
@@ -198,7 +198,7 @@ func (t *Table) add(k key, h uint32, server int, used uint32) {
 // put writes a record into a free slot and into the index.
 func (t *Table) put(slot uint32, k key, h uint32, d data) {
 	t.free.take(slot)
-	r := t.pages.own(slot)
+	r, _ := t.pages.own(slot)
 	b := t.index.bucket(h)
 	done := t.index.change(h)
 	r.write(k, d)
@@ -210,8 +210,8 @@ func (t *Table) put(slot uint32, k key, h uint32, d data) {
 
 // remove clears a slot.
 func (t *Table) remove(slot uint32) {
-	r := t.pages.own(slot)
-	t.unlink(r)
+	r, o := t.pages.own(slot)
+	t.unlink(o)
 	h := t.index.hash(r.key())
 	done := t.index.change(h)
 	t.index.before(t, h, slot).store(r.chain.load())
@@ -221,11 +221,15 @@ func (t *Table) remove(slot uint32) {
 	t.size.Add(-1)
 }
 
+func (t *Table) order(slot uint32) *order {
+	_, o := t.pages.own(slot)
+	return o
+}
+
 func (t *Table) pushNewest(slot uint32) {
-	r := t.pages.own(slot)
-	r.older, r.newer = t.newest, 0
+	*t.order(slot) = order{older: t.newest}
 	if t.newest != 0 {
-		t.pages.own(t.newest.slot()).newer = linkTo(slot)
+		t.order(t.newest.slot()).newer = linkTo(slot)
 	} else {
 		t.oldest = linkTo(slot)
 	}
@@ -234,25 +238,24 @@ func (t *Table) pushNewest(slot uint32) {
 
 // pushOldest is for restoring, which goes from the newest to the oldest.
 func (t *Table) pushOldest(slot uint32) {
-	r := t.pages.own(slot)
-	r.newer, r.older = t.oldest, 0
+	*t.order(slot) = order{newer: t.oldest}
 	if t.oldest != 0 {
-		t.pages.own(t.oldest.slot()).older = linkTo(slot)
+		t.order(t.oldest.slot()).older = linkTo(slot)
 	} else {
 		t.newest = linkTo(slot)
 	}
 	t.oldest = linkTo(slot)
 }
 
-func (t *Table) unlink(r *record) {
-	if r.newer != 0 {
-		t.pages.own(r.newer.slot()).older = r.older
+func (t *Table) unlink(o *order) {
+	if o.newer != 0 {
+		t.order(o.newer.slot()).older = o.older
 	} else {
-		t.newest = r.older
+		t.newest = o.older
 	}
-	if r.older != 0 {
-		t.pages.own(r.older.slot()).newer = r.newer
+	if o.older != 0 {
+		t.order(o.older.slot()).newer = o.newer
 	} else {
-		t.oldest = r.newer
+		t.oldest = o.newer
 	}
 }

@@ -94,12 +94,12 @@ func recent(t interface{ Fatalf(string, ...any) }, table *Table) []Entry {
 	var list []Entry
 	var newer link
 	for at := table.newest; at != 0; {
-		r := table.pages.at(at.slot())
-		if r.newer != newer {
-			t.Fatalf("slot %d: newer leads to %d, want %d", at.slot(), r.newer, newer)
+		r, o := table.pages.own(at.slot())
+		if o.newer != newer {
+			t.Fatalf("slot %d: newer leads to %d, want %d", at.slot(), o.newer, newer)
 		}
 		list = append(list, entryOf(at.slot(), r.key(), r.data))
-		newer, at = at, r.older
+		newer, at = at, o.older
 	}
 	if table.oldest != newer {
 		t.Fatalf("oldest is %d, want %d", table.oldest, newer)
