@@ -38,6 +38,8 @@ type daemon struct {
 	proxy   *proxy.Proxy
 	control *control.Server // nil: no control port
 
+	line    *config.CommandLine
+
 	// end stops the process in good order. It may be called more than once.
 	end context.CancelFunc
 
@@ -186,12 +188,31 @@ func (d *daemon) reload(ctx context.Context, by string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.propose(ctx, by, append(ops, plan.Ops...), setAll(statements)); err != nil {
+	seed, err := d.reseed(ctx, statements)
+	if err != nil {
+		return err
+	}
+	ops = append(append(ops, plan.Ops...), seed...)
+	if err := d.propose(ctx, by, ops, setAll(statements)); err != nil {
 		return err
 	}
 	d.filed = named
 	d.log.Info("settings read again", "file", file, "by", by)
 	return nil
+}
+
+// reseed is the operation that remembers what a start would now find in the
+// file, so that the next start can tell what has been changed since.
+func (d *daemon) reseed(ctx context.Context, file []config.Statement) ([]state.Op, error) {
+	if d.local.Load().DataDir == "" {
+		return nil, nil
+	}
+	plan, err := config.Planner{View: state.New().View(), Now: time.Now()}.Plan(ctx, d.line.With(file))
+	if err != nil {
+		return nil, err
+	}
+	op, err := seedOf(plan.View)
+	return []state.Op{op}, err
 }
 
 // vanished are the operations that remove services which an earlier reading of

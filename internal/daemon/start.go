@@ -33,8 +33,14 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if !starter.waited() && !foreground(c.Line) {
-		return background(ctx)
+	if !starter.waited() {
+		foreground, listening := preview(c.Line)
+		if !listening {
+			return ErrNothingToDo
+		}
+		if !foreground {
+			return background(ctx)
+		}
 	}
 	if err := run(ctx, c, starter); err != nil {
 		if !starter.waited() {
@@ -54,24 +60,27 @@ var (
 	ErrNothingToDo = errors.New("no address to listen on: name one, or a file with -F")
 )
 
-// foreground tells where to run, before anything is checked: mistakes are for
-// the process that serves to find, once.
-func foreground(line *config.CommandLine) bool {
+// preview tells where to run, and whether there is anything to do, before
+// anything is checked: mistakes are for the process that serves to find, once.
+func preview(line *config.CommandLine) (foreground, listening bool) {
 	var file []config.Statement
 	if line.Local.File != "" {
-		file, _ = config.ParseFile(line.Local.File)
+		var err error
+		file, err = config.ParseFile(line.Local.File)
+		listening = err != nil // who knows; that process will say
 	}
 	var local config.Local
 	for _, s := range line.With(file) {
 		s.Set(&local)
+		listening = listening || s.Word.Name == "listen" && len(s.Args) > 0
 	}
-	return local.Foreground
+	return local.Foreground, listening
 }
 
 func run(ctx context.Context, c Config, starter *starter) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	d := &daemon{end: end, journal: newJournal(c.Stderr, 0)}
+	d := &daemon{end: end, line: c.Line, journal: newJournal(c.Stderr, 0)}
 	d.log = d.journal.log
 	plan, err := d.firstPlan(ctx, c)
 	if err != nil {
@@ -96,9 +105,6 @@ func (d *daemon) firstPlan(ctx context.Context, c Config) (*config.Plan, error) 
 	plan, err := p.Plan(ctx, statements)
 	if err != nil {
 		return nil, err
-	}
-	if !plan.Listening() {
-		return nil, ErrNothingToDo
 	}
 	for _, w := range config.Warnings(plan.View) {
 		d.log.Warn(w)
@@ -229,13 +235,19 @@ func (d *daemon) seed(ctx context.Context, want *state.View) error {
 			return nil
 		}
 	}
-	seed, err := state.Command{Ops: state.Ops(want)}.Append(nil)
+	seed, err := seedOf(want)
 	if err != nil {
 		return err
 	}
-	ops = append(ops, state.SeedWith{Seed: seed})
+	ops = append(ops, seed)
 	res, err := d.solo.Propose(ctx, state.Command{Time: state.At(time.Now()), By: "start", Ops: ops})
 	return errors.Join(err, res.Err)
+}
+
+// seedOf remembers the settings of v as what the files gave.
+func seedOf(v *state.View) (state.Op, error) {
+	b, err := state.Command{Ops: state.Ops(v)}.Append(nil)
+	return state.SeedWith{Seed: b}, err
 }
 
 // openControl opens the control port, if one is asked for. Its socket will

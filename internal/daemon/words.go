@@ -62,10 +62,10 @@ func (d *daemon) answer(ctx context.Context, from control.Peer, line string, w i
 
 // obey carries a statement out and writes the reply.
 func (d *daemon) obey(ctx context.Context, q question) error {
+	if q.Word.PerService && q.Word.Kind == config.KindRead && d.solo.View().Service(q.Service) == nil {
+		return refuse(q.w, fmt.Errorf("there is no service %s; the word services tells which there are", q.Service))
+	}
 	if handle := handlers[q.Word.Name]; handle != nil {
-		if d.solo.View().Service(q.Service) == nil {
-			return refuse(q.w, fmt.Errorf("no service %q: see services", q.Service))
-		}
 		return handle(d, ctx, q)
 	}
 	if q.Word.Kind == config.KindReplicated || q.Word.Kind == config.KindLocal {
