@@ -273,6 +273,11 @@ func (l *loop) connected(c *conn) {
 	if t := c.deadline(); t != 0 {
 		l.wheel.add(&l.conns, c, t)
 	}
+	if l.engine.debug() {
+		l.engine.log.LogAttrs(context.Background(), slog.LevelDebug, "connected",
+			slog.String("service", f.name), slog.Int("slot", int(c.slot)),
+			slog.Any("client", c.client), slog.Any("backend", c.server))
+	}
 	l.relay(c)
 }
 
@@ -317,8 +322,8 @@ func (l *loop) close(c *conn) {
 		f.abandon(c.server)
 	}
 	if l.engine.debug() {
-		l.engine.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed",
-			slog.Any("client", c.client), slog.Int("slot", int(c.slot)))
+		l.engine.log.LogAttrs(context.Background(), slog.LevelDebug, "closed",
+			slog.String("service", f.name), slog.Int("slot", int(c.slot)), slog.Any("client", c.client))
 	}
 	f.slots.give(int(c.slot))
 	l.conns.give(c)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -223,5 +224,44 @@ func TestSocketOptions(t *testing.T) {
 	conn, _ = s.Connection("", 0)
 	if v, _ := unix.GetsockoptInt(conn.DownFD, unix.IPPROTO_TCP, unix.TCP_NODELAY); v != 0 {
 		t.Error("the client's side has TCP_NODELAY though it is off")
+	}
+}
+
+// A client on a Unix socket that has closed altogether still gets its words
+// through to a server that takes its time.
+func TestUnixClientThatHasClosedIsHeard(t *testing.T) {
+	heard := make(chan string, 1)
+	good := backend(t, loopback, func(c duplex) {
+		b, _ := io.ReadAll(c)
+		heard <- string(b)
+	})
+	s := newStand(t, Options{}, silent(t), good)
+	s.set(state.OptTimeout, state.Int(1))
+	s.set(state.OptPrio, state.Bool(true)) // the silent one first
+	s.listen(filepath.Join(t.TempDir(), "front"))
+	c := s.dial()
+	io.WriteString(c, "last will")
+	c.Close()
+	if got := <-heard; got != "last will" {
+		t.Errorf("server heard %q", got)
+	}
+}
+
+// A server that takes the connect and resets it has not failed a connect.
+func TestResetRightAfterTheConnectIsNoFailure(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, func(c duplex) { resetter(t, c) }))
+	for range 20 {
+		c, err := (&netDialer{}).try(s.Address(""))
+		if err == nil {
+			_, err = io.ReadAll(c)
+			c.Close()
+		}
+		if !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("client: %v, want a reset", err)
+		}
+	}
+	eventually(t, "all gone", func() bool { return len(s.Connections("")) == 0 })
+	if st := s.Servers("")[0]; st.Failures != 0 || st.Mark != 0 || st.Attempts != 20 {
+		t.Errorf("the server is blamed: %+v", st)
 	}
 }

@@ -34,17 +34,27 @@ func (l *loop) happened(c *conn, side int, events uint32) {
 		}
 		l.relay(c)
 	case side == clientSide:
-		if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		if events&unix.EPOLLERR != 0 {
 			l.close(c) // the client has gone before it had a server
 		}
 	case events&(unix.EPOLLERR|unix.EPOLLHUP) != 0:
-		err := socketError(h.fd)
-		if err == 0 {
-			err = unix.ECONNREFUSED
-		}
-		l.failed(c, err)
+		l.refused(c, socketError(h.fd))
 	case events&unix.EPOLLOUT != 0:
 		l.connected(c)
+	}
+}
+
+// refused deals with an error on a connect. A reset is none of the connect's: the
+// server had answered, and then thought better of it.
+func (l *loop) refused(c *conn, err errno) {
+	switch err {
+	case unix.ECONNRESET, unix.EPIPE:
+		c.half[serverSide].flags |= deaf
+		l.connected(c)
+	case 0:
+		l.failed(c, unix.ECONNREFUSED)
+	default:
+		l.failed(c, err)
 	}
 }
 
