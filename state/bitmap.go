@@ -6,7 +6,7 @@ import "math/bits"
 // word of a level above tells which words of the level below are not empty.
 type bitmap [][]uint64
 
-// extend adds all of from..to-1, which must be the next after the last call.
+// extend adds all of from..to-1, of which none is a member.
 func (m *bitmap) extend(from, to int) {
 	for level, n := 0, to; ; level++ {
 		n = (n + 63) / 64
@@ -14,7 +14,7 @@ func (m *bitmap) extend(from, to int) {
 			*m = append(*m, nil)
 		}
 		l := &(*m)[level]
-		*l = append(*l, make([]uint64, n-len(*l))...)
+		*l = append(*l, make([]uint64, max(0, n-len(*l)))...)
 		if n == 1 {
 			break
 		}

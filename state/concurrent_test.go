@@ -74,8 +74,19 @@ func TestLookupsBesideApply(t *testing.T) {
 			}
 		}
 	})
+	deny := Command{Ops: []Op{AppendACL{1, ACLEntry{Addr: regular(1)}}}}
+	wg.Go(func() {
+		for !done.Load() {
+			v := m.View()
+			if dry, err := v.With(deny); err != nil || len(dry.ACL[1].Entries) != len(v.ACL[1].Entries)+1 {
+				t.Errorf("with: %v", err)
+				return
+			}
+		}
+	})
 	for n := range commands {
 		m.Apply(batch(n + 2))
+		m.Apply(deny)
 		if n%10 == 0 {
 			s, want := m.Snapshot(), m.View()
 			wg.Go(func() { checkSnapshot(t, s, want) })
@@ -86,6 +97,33 @@ func TestLookupsBesideApply(t *testing.T) {
 	if table.Len() != 6000 {
 		t.Errorf("got %d clients, want 6000: the test is too short", table.Len())
 	}
+}
+
+// TestLookupsWhileTheIndexGrows has nothing but new clients come, so that
+// buckets are split all the time.
+func TestLookupsWhileTheIndexGrows(t *testing.T) {
+	const regulars, crowd = 200, 200_000
+	table := newTable(regulars + crowd)
+	for i := range regulars {
+		table.visit(Visit{Client: client(i), Server: i}, 1000)
+	}
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := 0; !done.Load(); i = (i + 1) % regulars {
+				if e, ok := table.Lookup(client(i)); !ok || e.Server != i {
+					t.Errorf("client %d: got %v %v", i, e, ok)
+					return
+				}
+			}
+		})
+	}
+	for i := range crowd {
+		table.visit(Visit{Client: client(regulars + i), Server: None}, 1000)
+	}
+	done.Store(true)
+	wg.Wait()
 }
 
 func checkSnapshot(t *testing.T, s *Snapshot, want *View) {
@@ -117,17 +155,20 @@ func TestSnapshotIsOfOneMoment(t *testing.T) {
 	m := New()
 	m.Apply(Command{Time: 1000, Ops: []Op{Set{Option: OptClientsMax, Value: Int(5000)}}})
 	for round := range 20 {
-		v := Visits{Service: 1}
-		for range 700 {
-			v.Clients = append(v.Clients, Visit{client(rand.N(9000)), -1, 0})
+		visit := func(server int) {
+			v := Visits{Service: 1}
+			for range 700 {
+				v.Clients = append(v.Clients, Visit{client(rand.N(9000)), server, 0})
+			}
+			m.Apply(Command{Time: Time(round) * 1000, Ops: []Op{v}})
 		}
-		m.Apply(Command{Time: Time(round) * 1000, Ops: []Op{v}})
+		visit(Emergency)
 		early := saved(t, m)
 		a, b := m.Snapshot(), m.Snapshot()
-		m.Apply(Command{Time: Time(round)*1000 + 500, Ops: []Op{v}})
+		visit(Abuse)
 		a.Release()
 		a.Release() // a second time does nothing
-		m.Apply(Command{Time: Time(round)*1000 + 600, Ops: []Op{Visits{1, v.Clients[300:]}}})
+		visit(None)
 		var late bytes.Buffer
 		if _, err := b.WriteTo(&late); err != nil {
 			t.Fatal(err)

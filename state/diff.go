@@ -51,7 +51,7 @@ func diffService(from, to *Service) []Op {
 	var ops []Op
 	for _, o := range Options() {
 		v := to.Get(o)
-		if o.Global() || v == from.Get(o) || o.grows() && v.Int() < from.Get(o).Int() {
+		if o.Global() || v == from.Get(o) {
 			continue
 		}
 		ops = append(ops, Set{to.Name, o, v})

@@ -121,14 +121,14 @@ type draft struct {
 // command is known to be good.
 type effect struct {
 	table   *Table
-	max     int     // grow to so many slots
+	max     int     // have so many slots
 	visits  []Visit // or record these
 	servers int     // number of servers of the service
 }
 
 func (e effect) do(now Time) {
 	if e.max > 0 {
-		e.table.grow(e.max)
+		e.table.resize(e.max)
 	}
 	for _, v := range e.visits {
 		if v.Server >= e.servers {

@@ -52,7 +52,6 @@ type option struct {
 	kind   kind
 	// low and high bound a number; outside is an error.
 	low, high int
-	grows     bool // a smaller number is quietly ignored
 	// words name the values of a choice.
 	words []string
 	get   func(target) Value
@@ -78,8 +77,8 @@ var options = [...]option{
 	OptTimeout:    number("timeout", func(t target) *int { return &t.Timeout }, nil),
 	OptBlacklist:  number("blacklist", func(t target) *int { return &t.Blacklist }, nil),
 	OptTracking:   number("tracking", func(t target) *int { return &t.Tracking }, nil),
-	OptClientsMax: growing("clients_max", func(t target) *int { return &t.ClientsMax }, MaxClients),
-	OptConnMax:    growing("conn_max", func(t target) *int { return &t.ConnMax }, maxConns),
+	OptClientsMax: within("clients_max", func(t target) *int { return &t.ClientsMax }, 1, MaxClients),
+	OptConnMax:    within("conn_max", func(t target) *int { return &t.ConnMax }, 1, maxConns),
 	OptPendingMax: number("pending_max", func(t target) *int { return &t.PendingMax }, atLeast(1)),
 	OptAcceptMax:  number("accept_max", func(t target) *int { return &t.AcceptMax }, atLeast(1)),
 	OptBacklog:    number("backlog", func(t target) *int { return &t.Backlog }, atLeast(50)),
@@ -119,12 +118,11 @@ func number(name string, field func(target) *int, fit func(wish int) int) option
 	}
 }
 
-func growing(name string, field func(target) *int, most int) option {
-	return option{
-		name: name, kind: kindInt, low: math.MinInt32, high: most, grows: true,
-		get: func(t target) Value { return Int(*field(t)) },
-		set: func(t target, v Value) { *field(t) = max(*field(t), v.num) },
-	}
+// within is a number that is refused outside low..high.
+func within(name string, field func(target) *int, low, high int) option {
+	o := number(name, field, nil)
+	o.low, o.high = low, high
+	return o
 }
 
 func choice[T ~uint8](name string, field func(target) *T, words ...string) option {
@@ -186,8 +184,6 @@ func (o Option) String() string {
 
 // Global tells whether the option belongs to no service.
 func (o Option) Global() bool { return o.known() && options[o].global }
-
-func (o Option) grows() bool { return options[o].grows }
 
 // Get returns the value of a service's option, and the zero Value for others.
 func (s *Settings) Get(o Option) Value {

@@ -205,7 +205,7 @@ func (s *restoring) table(c *coder) {
 	var horizon uint32
 	c.uint32(&horizon)
 	c.uint64(&s.missing, MaxClients)
-	t.grow(services[s.tables].ClientsMax)
+	t.resize(services[s.tables].ClientsMax)
 	if c.err == nil && s.missing > uint64(t.Max()) {
 		c.fail("%d clients in %d slots", s.missing, t.Max())
 	}

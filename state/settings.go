@@ -63,8 +63,8 @@ type Settings struct {
 	Timeout    int  // for a connect to a server
 	Blacklist  int  // how long a failed server is shunned; <= 0: never
 	Tracking   int  // how long a client is remembered; <= 0: for ever
-	ClientsMax int  // slots of the client table; only grows
-	ConnMax    int  // connections at once; only grows
+	ClientsMax int  // slots of the client table; clients beyond are forgotten when it shrinks
+	ConnMax    int  // connections at once
 	PendingMax int  // connects under way at once
 	AcceptMax  int  // clients accepted in one go
 	Backlog    int  // of the listener

@@ -49,7 +49,7 @@ func newTable(slots int) *Table {
 	t := &Table{}
 	t.index.seed = maphash.MakeSeed()
 	t.index.resize(minBuckets)
-	t.grow(slots)
+	t.resize(slots)
 	return t
 }
 
@@ -120,13 +120,24 @@ func entryOf(slot uint32, k key, d data) Entry {
 	return Entry{Client: k.addr(), Slot: int(slot), Server: d.server(), Used: Time(d.used()) * 1000}
 }
 
-// grow gives the table more slots; it never loses any.
-func (t *Table) grow(slots int) {
-	if old := t.Max(); slots > old {
+// resize gives the table that many slots. Clients in slots beyond are forgotten.
+func (t *Table) resize(slots int) {
+	old := t.Max()
+	if slots > old {
 		t.free.extend(old, slots)
 		t.pages.extend(slots)
-		t.max.Store(int64(slots))
 	}
+	if slots < old {
+		for slot := range t.pages.slots() {
+			if int(slot) >= slots && int(slot) < old && !t.free.has(slot) {
+				t.remove(slot)
+			}
+		}
+		for slot := slots; slot < old; slot++ {
+			t.free.take(uint32(slot))
+		}
+	}
+	t.max.Store(int64(slots))
 }
 
 // advance forgets what is older than the tracking time. What has been forgotten

@@ -114,7 +114,7 @@ func client(i int) netip.Addr {
 	case i == 1:
 		return netip.IPv6Unspecified()
 	case i%3 == 0:
-		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 8), byte(i)})
+		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 16), byte(i >> 8), byte(i)})
 	}
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
