@@ -20,14 +20,12 @@ type conn struct {
 	half   [2]half
 	trial  trial
 
-	place      int32 // in the slab
-	next, prev int32 // neighbours in the wheel; next also chains free places
-	slot       int32 // number of the connection within its service
-	active     tick  // last moved bytes, or began to connect
-	owed       uint32
-	spoke      uint16 // list of the wheel that it is in
+	place      int32  // in the slab
+	next, prev int32  // neighbours in the wheel; next also chains free places
+	slot       int32  // number of the connection within its service
+	active     tick   // last moved bytes, or began to connect
+	spoke      uint16 // list of the wheel that it is in, counted from 1; 0: none
 	phase      phase
-	timed      bool // is in the wheel
 	queued     bool // is among those that did not finish their turn
 }
 
@@ -36,6 +34,7 @@ type half struct {
 	fd    int32  // -1: none
 	gen   uint32 // changes when fd does, so that old events are known as such
 	flags flags
+	owed  uint32 // size of held at the last credit
 	held  *stash // read from here and not taken by the other side
 	read  uint64 // bytes read from here since the last credit
 }
@@ -344,16 +343,16 @@ func (l *loop) reset(c *conn, survivor *half) {
 
 // credit adds what c has carried to the counters of its server and client.
 func (l *loop) credit(c *conn) {
-	received, sent := c.half[clientSide].read, c.half[serverSide].read
-	owed := uint32(c.half[serverSide].held.size())
-	if received == 0 && sent == 0 && owed == c.owed {
+	d, u := &c.half[clientSide], &c.half[serverSide]
+	owed := uint32(u.held.size())
+	if d.read == 0 && u.read == 0 && owed == u.owed {
 		return
 	}
-	c.half[clientSide].read, c.half[serverSide].read = 0, 0
-	c.server.sent.Add(received)
-	c.server.received.Add(sent)
-	c.front.credit(&c.trial, c.client, sent+uint64(c.owed)-uint64(owed), received)
-	c.owed = owed
+	c.server.sent.Add(d.read)
+	c.server.received.Add(u.read)
+	// What the client has been sent is what was read for it, less what waits.
+	c.front.credit(&c.trial, c.client, u.read+uint64(u.owed)-uint64(owed), d.read)
+	d.read, u.read, u.owed = 0, 0, owed
 }
 
 // stats returns the figures of c.

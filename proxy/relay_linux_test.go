@@ -180,10 +180,13 @@ func TestResetIsPassedOn(t *testing.T) {
 	})
 	t.Run("by the server", func(t *testing.T) {
 		s := newStand(t, Options{}, backend(t, loopback, func(c duplex) {
+			io.ReadFull(c, make([]byte, 2))
 			io.WriteString(c, "partial")
 			resetter(t, c)
 		}))
-		got, err := io.ReadAll(s.dial())
+		c := s.dial()
+		io.WriteString(c, "go")
+		got, err := io.ReadAll(c)
 		if string(got) != "partial" && len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("got %q, %v; want a reset", got, err)
 		}

@@ -9,7 +9,7 @@ type slab struct {
 }
 
 const (
-	chunkSize = 128
+	chunkSize = 128 // chunks of 18 KiB, which the allocator gives without a rest
 	noConn    = -1
 )
 

@@ -43,13 +43,11 @@ func (w *wheel) init(now tick) {
 
 // add puts a connection in, to have its turn at t or before.
 func (w *wheel) add(s *slab, c *conn, t tick) {
-	if c.timed {
-		w.remove(s, c)
-	}
+	w.remove(s, c)
 	t = max(t, w.done+1)
 	t = min(t, w.done+farthest)
 	i := t % wheelSize
-	c.timed, c.spoke = true, uint16(i)
+	c.spoke = uint16(i) + 1
 	c.prev, c.next = noConn, w.heads[i]
 	if c.next != noConn {
 		s.at(c.next).prev = c.place
@@ -59,17 +57,18 @@ func (w *wheel) add(s *slab, c *conn, t tick) {
 }
 
 func (w *wheel) remove(s *slab, c *conn) {
-	if !c.timed {
+	if c.spoke == 0 {
 		return
 	}
-	c.timed = false
+	i := c.spoke - 1
+	c.spoke = 0
 	if c.next != noConn {
 		s.at(c.next).prev = c.prev
 	}
 	if c.prev != noConn {
 		s.at(c.prev).next = c.next
-	} else if w.heads[c.spoke] = c.next; c.next == noConn {
-		w.filled[c.spoke/64] &^= 1 << (c.spoke % 64)
+	} else if w.heads[i] = c.next; c.next == noConn {
+		w.filled[i/64] &^= 1 << (i % 64)
 	}
 	c.next, c.prev = noConn, noConn
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // Each connection has its turn at the tick it asked for, or at the farthest one
@@ -79,5 +80,12 @@ func TestTicksNeverComeEarly(t *testing.T) {
 		if took := e.timeOf(at).Sub(begun); took < d || took > d+2*tickLength {
 			t.Errorf("from %v: after %v, want %v", offset, took, d)
 		}
+	}
+}
+
+// The size of a connection is what an idle one costs.
+func TestConnectionIsSmall(t *testing.T) {
+	if got := unsafe.Sizeof(conn{}); got > 144 {
+		t.Errorf("a connection takes %d bytes, want 144", got)
 	}
 }
