@@ -106,14 +106,14 @@ func (m *model) left(kind string) string {
 // work does some of everything until the first error. It returns how many
 // commands were applied, and how many of them had to be on the disk.
 func work(t *testing.T, s *Solo) (applied, hard int) {
-	for n := 1; n <= 24; n++ {
+	for n := 1; n <= 18; n++ {
 		if _, err := s.Propose(t.Context(), command(n)); err != nil {
 			return n - 1, hard
 		}
 		if !soft(command(n)) {
 			hard = n
 		}
-		if n%8 == 0 {
+		if n%6 == 0 {
 			if s.rotate() != nil {
 				return n, hard
 			}
@@ -121,9 +121,9 @@ func work(t *testing.T, s *Solo) (applied, hard int) {
 		}
 	}
 	if s.Close() == nil {
-		hard = 24
+		hard = 18
 	}
-	return 24, hard
+	return 18, hard
 }
 
 func TestCrashAtEveryStep(t *testing.T) {

@@ -238,8 +238,11 @@ func TestRun(t *testing.T) {
 		for n := range 200 {
 			propose(t, s, n+1, n+1)
 			time.Sleep(300 * time.Millisecond)
-			if tail := s.store.tail; n > 3 && tail.end > tail.safe+400 {
-				t.Fatalf("command %d: %d bytes are not on the disk", n, tail.end-tail.safe)
+			s.mu.Lock()
+			unsafe := s.store.tail.end - s.store.tail.safe
+			s.mu.Unlock()
+			if n > 3 && unsafe > 400 {
+				t.Fatalf("command %d: %d bytes are not on the disk", n, unsafe)
 			}
 		}
 		cancel()
