@@ -7,8 +7,7 @@ func Ops(v *View) []Op { return Diff(New().View(), v) }
 
 // Diff returns operations that make the settings of one view into those of
 // another: services, their options and servers, access lists and global
-// options. Marks of servers, client tables and the seed are left alone, and
-// what can only grow does not shrink.
+// options. Marks of servers, client tables and the seed are left alone.
 func Diff(from, to *View) []Op {
 	var ops []Op
 	for _, o := range Options() {

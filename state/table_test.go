@@ -171,9 +171,10 @@ func TestTableIsLikeAList(t *testing.T) {
 				table.reap(reapCommand)
 				model.reap(reapCommand)
 			},
-			"grow": func(t *rapid.T) {
-				model.max = max(model.max, rapid.IntRange(1, 3000).Draw(t, "slots"))
-				table.grow(model.max)
+			"resize": func(t *rapid.T) {
+				model.max = rapid.IntRange(1, 3000).Draw(t, "slots")
+				model.list = slices.DeleteFunc(model.list, func(e Entry) bool { return e.Slot >= model.max })
+				table.resize(model.max)
 			},
 			"": func(t *rapid.T) {
 				sameEntries(t, "recent", recent(t, table), model.list)

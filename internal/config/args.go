@@ -234,7 +234,7 @@ func (a *arguments) command(text string) {
 	s, reply := readLoosely(text, InArgs, a.service)
 	switch {
 	case reply != nil && reply.missing:
-		a.fail("", strings.TrimSuffix(reply.Text, "\n"), "")
+		a.fail("", reply.Log, "")
 	case reply != nil && reply.Text != "":
 		a.Statements = append(a.Statements, refusal(text, reply.Text))
 	case reply != nil && reply.Log != "":

@@ -36,7 +36,7 @@ func TestOptionsOfTheOriginal(t *testing.T) {
 		{"-b abc", "blacklist 0"},
 		{"-b 12x", "blacklist 12"},
 		{"-c 3000", "clients_max 3000"},
-		{"-c -1", "clients_max -1"},
+		{"-c -1", ""},
 		{"-h", "hash on"},
 		{"-hr", "hash on\nroundrobin on"},
 		{"-m 7", "accept_max 7"},

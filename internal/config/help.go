@@ -16,7 +16,7 @@ func Help(word string) string {
 		if near := nearest(word, newReader(Anywhere).names(false)); near != "" {
 			text += fmt.Sprintf(", did you mean %q", near)
 		}
-		return text + "\n"
+		return errorMark + text + "\n"
 	}
 	var b strings.Builder
 	for _, usage := range w.usages() {

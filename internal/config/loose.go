@@ -29,7 +29,7 @@ func readLoosely(line string, place Place, service string) (*Statement, *Reply) 
 		}
 		r := newReader(place)
 		if r.name(words[1]); len(r.errs) > 0 {
-			return nil, &Reply{Text: r.errs[0].Error() + "\n"}
+			return nil, refused("%v", r.errs[0])
 		}
 		service, words = words[1].text, words[2:]
 	}
@@ -79,6 +79,16 @@ func (s *Statement) refusal(name string, place Place) *Reply {
 	return nil
 }
 
+// errorMark begins the replies of which the original knows nothing, so that a
+// program can tell them from an answer.
+const errorMark = "error: "
+
+// refused is an answer that says why nothing was done.
+func refused(format string, args ...any) *Reply {
+	text := fmt.Sprintf(format, args...)
+	return &Reply{Text: errorMark + text + "\n", Log: text}
+}
+
 func unknown(word string) *Reply {
 	text := fmt.Sprintf("do_cmd: ignoring command starting with '%s'", word)
 	return &Reply{Text: text + "\n", Log: text}
@@ -91,9 +101,9 @@ func readNew(line string, words []field, place Place, service string) (*Statemen
 	s := r.statement(line, words)
 	switch {
 	case len(r.errs) > 0:
-		return nil, &Reply{Text: r.errs[0].Error() + "\n", Log: r.errs[0].Error()}
+		return nil, refused("%v", r.errs[0])
 	case s.Word.Start && place == InControl && (len(s.Args) > 0 || s.No || s.Word.Bare):
-		return nil, &Reply{Text: s.Word.Name + ": has an effect only when pen starts\n"}
+		return nil, refused("%s: has an effect only when pen starts", s.Word.Name)
 	}
 	s.quiet = false
 	return s, nil

@@ -52,7 +52,9 @@ func missing(name string, no bool, reason string, args ...Arg) Word {
 			if turnsOff(s) || len(s.Args) == 0 && s.Word.reply != nil {
 				return nil
 			}
-			return &Reply{Text: s.Word.Name + ": " + reason + "\n", missing: true}
+			r := refused("%s: %s", s.Word.Name, reason)
+			r.missing = true
+			return r
 		},
 	}
 }

@@ -80,6 +80,9 @@ func (p Planner) plan(ctx context.Context, statements []Statement) (*Plan, Error
 		port:      func(name string) uint16 { return d.service(name).port },
 		servers:   d.servers,
 	}
+	if p.Running || p.Rebuild {
+		e.setting = settingsOf(p.View)
+	}
 	d.findPorts(e, statements)
 
 	plan := &Plan{Local: p.Local}

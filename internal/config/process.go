@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"slices"
 	"strings"
 
 	"pen/state"
@@ -134,13 +135,13 @@ func optionalInt(name string) Arg {
 
 // asking is a word of the control port that a handler of the daemon answers.
 func asking(name, help string, args ...Arg) Word {
-	perService := name == "servers" || name == "counters" || name == "recent" || name == "close" || name == "connection"
+	perService := slices.Contains([]string{"close", "connection", "counters", "recent", "servers", "socket", "status"}, name)
 	return Word{Name: name, Kind: KindRead, PerService: perService, Places: InControl, Args: args, Help: help}
 }
 
 func modeReply(s *Statement, v *state.View, _ *Local) string {
 	if v.Service(s.Service) == nil {
-		return "there is no service " + s.Service + "\n"
+		return errorMark + "there is no service " + s.Service + "\n"
 	}
 	set := settings(s, v)
 	modes := []string{

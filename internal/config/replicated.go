@@ -63,7 +63,7 @@ func listenOps(s *Statement, e *environment) ([]state.Op, error) {
 // answered is a refusal that the peer is told about.
 func answered(prefix string, err error) *Refused {
 	err = fmt.Errorf("%s%w", prefix, err)
-	return &Refused{Reply: err.Error() + "\n", Err: err}
+	return &Refused{Reply: errorMark + err.Error() + "\n", Err: err}
 }
 
 const noUDP = "protocol udp: balancing UDP is not part of this version"
@@ -120,7 +120,7 @@ func sourceOps(s *Statement, e *environment) ([]state.Op, error) {
 
 func sourceRefuse(s *Statement) *Reply {
 	if !s.No && len(s.Args) == 0 {
-		return &Reply{Text: "source: expected an address\n"}
+		return refused("source: expected an address")
 	}
 	return nil
 }
@@ -204,7 +204,7 @@ func aclCheck(s *Statement) *Error {
 func aclRefuse(s *Statement) *Reply {
 	switch {
 	case s.No && len(s.Args) == 0:
-		return &Reply{Text: "no acl: expected the number of a list\n"}
+		return refused("no acl: expected the number of a list")
 	case len(s.Args) == 0:
 		return &Reply{Log: "acl: expected the number of a list"}
 	}

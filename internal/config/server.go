@@ -97,15 +97,14 @@ func mark(now time.Time, seconds, blacklist int) state.Time {
 func serverRefuse(s *Statement) *Reply {
 	switch {
 	case len(s.Args) == 0 && s.No:
-		return &Reply{Text: "no server: expected the number of a server\n"}
+		return refused("no server: expected the number of a server")
 	case len(s.Args) == 0:
 		return &Reply{Log: "server: expected the number of a server"}
 	}
 	n := s.Args[0].Int
 	switch {
 	case n >= state.MaxServers:
-		text := fmt.Sprintf("server: %d is outside 0..%d", n, state.MaxServers-1)
-		return &Reply{Text: text + "\n", Log: text}
+		return refused("server: %d is outside 0..%d", n, state.MaxServers-1)
 	case n < 0:
 		return &Reply{Log: fmt.Sprintf("server: %d is negative", n)}
 	}

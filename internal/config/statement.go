@@ -66,6 +66,10 @@ type environment struct {
 	blacklist func(service string) int    // the blacklist time
 	port      func(service string) uint16 // of the listener; 0: none
 	servers   func(service string) int    // how many there are; -1: no such service
+
+	// setting is the value of a number as it is; nil while pen starts, when
+	// what was there before does not count.
+	setting func(service string, o state.Option) int
 }
 
 // Ops are the changes that the statement asks for; none for a question. Names
@@ -85,6 +89,7 @@ func (s *Statement) Ops(ctx context.Context, r Resolver, v *state.View, now time
 			}
 			return len(v.Service(name).Servers)
 		},
+		setting: settingsOf(v),
 	}
 	if s.Word.PerService && s.Word.Kind == KindReplicated && v.Service(s.Service) == nil {
 		return nil, absent(fmt.Errorf("no service %s", s.Service))
@@ -100,6 +105,10 @@ func (s *Statement) operations(e *environment) ([]state.Op, error) {
 		return nil, nil
 	}
 	return s.Word.ops(s, e)
+}
+
+func settingsOf(v *state.View) func(string, state.Option) int {
+	return func(name string, o state.Option) int { return serviceOr(v, name).Get(o).Int() }
 }
 
 // serviceOr is the service, or one with default settings.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"pen/state"
@@ -49,7 +48,7 @@ var selectionWords = []Word{
 	number(state.OptBlacklist, seconds(minInt), "how long a failed server is left alone; 0: not at all"),
 	number(state.OptTimeout, seconds(minInt), "how long a server may take to accept a connection"),
 	number(state.OptTracking, seconds(minInt), "how long a client is remembered; 0: for ever"),
-	bounded(number(state.OptClientsMax, count(1, state.MaxClients), "clients to remember; only grows")),
+	growing(state.OptClientsMax, bounded(number(state.OptClientsMax, count(1, state.MaxClients), "clients to remember; only grows while pen runs"))),
 	number(state.OptClientACL, listNumber, "access list that says who may use the service"),
 }
 
@@ -72,7 +71,7 @@ var trafficWords = []Word{
 			return line(protocols[settings(s, v).Protocol])
 		},
 	},
-	bounded(number(state.OptConnMax, count(1, maxConns), "connections at once; only grows")),
+	growing(state.OptConnMax, bounded(number(state.OptConnMax, count(1, maxConns), "connections at once; only grows while pen runs"))),
 	silent(number(state.OptPendingMax, count(1, maxInt), "connects to servers under way at once")),
 	ours(number(state.OptAcceptMax, count(1, maxInt), "clients accepted in one go (option -m)")),
 	ours(number(state.OptBacklog, count(50, maxInt), "clients that wait to be accepted (option -q)")),
@@ -173,8 +172,24 @@ func bounded(w Word) Word {
 		if len(s.Args) == 0 || s.Args[0].Int <= high {
 			return nil
 		}
-		text := fmt.Sprintf("%s: %d is more than %d", s.Word.Name, s.Args[0].Int, high)
-		return &Reply{Text: text + "\n", Log: text}
+		return refused("%s: %d is more than %d", s.Word.Name, s.Args[0].Int, high)
+	}
+	return w
+}
+
+// growing takes a number as it is at start; later a smaller one does nothing,
+// as in the original.
+func growing(o state.Option, w Word) Word {
+	ops := w.ops
+	w.ops = func(s *Statement, e *environment) ([]state.Op, error) {
+		least := 1
+		if e.setting != nil {
+			least = e.setting(s.Service, o) + 1
+		}
+		if len(s.Args) > 0 && s.Args[0].Int < least {
+			return nil, nil
+		}
+		return ops(s, e)
 	}
 	return w
 }
