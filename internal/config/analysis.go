@@ -63,7 +63,7 @@ func (a *analysis) run(statements []Statement) {
 	a.listeners()
 	a.services()
 	a.control()
-	a.files()
+	a.fits()
 	for _, s := range statements {
 		if s.Word.Kind == KindIgnored && !s.No && !s.quiet {
 			at := place{word: s.Text}
@@ -81,17 +81,6 @@ func (a *analysis) services() {
 		a.specials(s)
 	}
 	a.lists()
-}
-
-// Warnings are what is probably not meant in a state, for the log.
-func Warnings(v *state.View) []string {
-	a := analysis{Plan: &Plan{View: v}}
-	a.services()
-	var all []string
-	for _, f := range a.findings {
-		all = append(all, f.What)
-	}
-	return all
 }
 
 // listeners finds two that wait at one place.
@@ -317,19 +306,12 @@ func (a *analysis) control() {
 	}
 }
 
-// files adds up the descriptors that all connections together need.
-func (a *analysis) files() {
-	if a.Files == 0 {
+// fits asks whether this process can have all connections at once.
+func (a *analysis) fits() {
+	if a.Fits == nil {
 		return
 	}
-	total := 0
-	for _, s := range a.View.Services {
-		if s.Listen.Text != "" {
-			total += s.ConnMax
-		}
-	}
-	if need := 2*total + a.Reserve; need > a.Files {
-		a.wrong(place{state.DefaultService, "conn_max", 0},
-			"%d connections need 2 x %d + %d = %d open files, and the limit is %d", total, total, a.Reserve, need, a.Files)
+	if err := a.Fits(a.View); err != nil {
+		a.wrong(place{state.DefaultService, "conn_max", 0}, "%v", err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"pen/state"
 )
 
 // Finding is something that Check has to say. A finding of the command line has
@@ -35,8 +37,9 @@ type Report []Finding
 type Checker struct {
 	Resolve  Resolver      // nil: the system's
 	Patience time.Duration // for all names together; 0: 5 seconds
-	Files    int           // open files that the process may have; 0: not checked
-	Reserve  int           // of them not for connections
+	// Fits tells whether this process can do what the settings ask for; nil:
+	// not checked.
+	Fits func(*state.View) error
 }
 
 // Check reads the file of the command line and reports all there is to say.
@@ -53,9 +56,19 @@ func (c Checker) Check(ctx context.Context, line *CommandLine) Report {
 	statements := line.With(file)
 	plan, errs := Planner{Resolve: c.Resolve, Patience: c.Patience, Now: time.Now(), Local: line.Local}.plan(ctx, statements)
 	report.add(errs)
-	a := analysis{Checker: c, Plan: plan, places: placesOf(statements), broken: !report.OK()}
+	return append(report, c.examine(plan, statements, !report.OK())...)
+}
+
+// Examine looks at what statements have come to: for what can not be, and for
+// what is probably not meant.
+func (c Checker) Examine(plan *Plan, statements []Statement) Report {
+	return c.examine(plan, statements, false)
+}
+
+func (c Checker) examine(plan *Plan, statements []Statement, broken bool) Report {
+	a := analysis{Checker: c, Plan: plan, places: placesOf(statements), broken: broken}
 	a.run(statements)
-	return append(report, a.findings...)
+	return a.findings
 }
 
 func (r *Report) add(errs Errors) {

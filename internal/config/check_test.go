@@ -3,8 +3,11 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+
+	"pen/state"
 )
 
 // checked is the report on a file with a command line before it.
@@ -15,7 +18,16 @@ func checked(t *testing.T, text string, args ...string) Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Checker{Resolve: names, Files: 4096, Reserve: 50}.Check(t.Context(), line)
+	return Checker{Resolve: names, Fits: atMost2000}.Check(t.Context(), line)
+}
+
+func atMost2000(v *state.View) error {
+	for _, s := range v.Services {
+		if s.ConnMax > 2000 {
+			return fmt.Errorf("conn_max %d: at most 2000 fit", s.ConnMax)
+		}
+	}
+	return nil
 }
 
 const goodConf = "listen 8080\nserver 0 address 10.0.0.1 port 80\n"
@@ -53,7 +65,7 @@ func TestCheckFinds(t *testing.T) {
 		{goodConf + "abuse 10.0.0.9:80\n", "pen.conf:3:1: warning: the abuse server is never used: client_acl is list 0, which denies nobody"},
 		{goodConf + "stubborn\nemergency 10.0.0.9:80\n", "pen.conf:4:1: warning: the emergency server is never used while stubborn is on"},
 		{goodConf + "acl 0 permit country SE\n", "pen.conf:3:1: warning: access list 0: country entries match nobody in this version"},
-		{goodConf + "conn_max 3000\n", "pen.conf:3:1: error: 3000 connections need 2 x 3000 + 50 = 6050 open files, and the limit is 4096"},
+		{goodConf + "conn_max 3000\n", "pen.conf:3:1: error: conn_max 3000: at most 2000 fit"},
 		{goodConf + "timeout 0\n", "pen.conf:3:1: warning: timeout 0: no server can accept in time"},
 		{goodConf + "block\n", `pen.conf:3:1: warning: "block" does nothing; remove it`},
 		{goodConf + "server 1 address nosuch port 80\n", "pen.conf:3:1: error: server 1 address nosuch: resolve nosuch: no such host"},
@@ -114,8 +126,3 @@ func TestCheckOfAFileThatIsNotThere(t *testing.T) {
 	}
 }
 
-func TestWarningsOfAState(t *testing.T) {
-	equal(t, "warnings", Warnings(plan(t, read(t, goodConf+"weight\n")).View), []string{
-		"weight is on and no server has a weight: none will be chosen",
-	})
-}

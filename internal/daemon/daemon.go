@@ -233,7 +233,7 @@ func (d *daemon) include(ctx context.Context, by, file string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := config.Planner{View: d.solo.View(), Local: *d.local.Load(), Now: time.Now()}.Plan(ctx, statements)
+	plan, err := config.Planner{View: d.solo.View(), Local: *d.local.Load(), Now: time.Now(), Running: true}.Plan(ctx, statements)
 	if err != nil {
 		return err
 	}

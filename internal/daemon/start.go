@@ -106,8 +106,8 @@ func (d *daemon) firstPlan(ctx context.Context, c Config) (*config.Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range config.Warnings(plan.View) {
-		d.log.Warn(w)
+	if err := d.examine(plan, statements); err != nil {
+		return nil, err
 	}
 	_, err = io.WriteString(c.Stdout, plan.Replies)
 	return plan, err
@@ -137,9 +137,6 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	if d.files, err = raiseFiles(filesOf(plan.View)); err != nil {
-		return err
-	}
-	if err := d.files.check(plan.View); err != nil {
 		return err
 	}
 	if d.solo, err = cluster.OpenSolo(local.DataDir, d.log); err != nil {
