@@ -14,7 +14,7 @@ import (
 var (
 	anyName = rapid.OneOf(rapid.SampledFrom([]string{"", "web"}), rapid.SampledFrom([]string{"", "web", "default", "dns", "mail", "bad name"}))
 	anyText = rapid.OneOf(rapid.Just("www1"), rapid.SampledFrom([]string{"", "www1", "10.0.0.1", "fe80::1%eth0", "bad\n"}))
-	anyInt  = rapid.OneOf(small, small, small, small, rapid.SampledFrom([]int{2047, 3000, math.MaxInt32, math.MinInt32, math.MaxInt, 9_999_999}))
+	anyInt  = rapid.OneOf(small, small, small, small, small, small, small, small, small, rapid.SampledFrom([]int{2047, 3000, math.MaxInt32, math.MinInt32, math.MaxInt, 9_999_999}))
 	small   = rapid.IntRange(-5, 12)
 	anyAddr = rapid.SampledFrom([]netip.Addr{
 		{}, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("::ffff:10.0.0.1"),
@@ -57,17 +57,7 @@ var anyOp = rapid.OneOf(
 		o := anyOption.Draw(t, "option")
 		return Set{anyName.Draw(t, "service"), o, anyValue(o).Draw(t, "value")}
 	}),
-	op(func(t *rapid.T) SetServer {
-		o := SetServer{Service: anyName.Draw(t, "service"), Index: anyIndex.Draw(t, "index")}
-		from := Server{
-			Address: anyAddress.Draw(t, "address"), Port: anyPort.Draw(t, "port"),
-			Soft: anyInt.Draw(t, "soft"), Hard: anyInt.Draw(t, "hard"), Weight: anyInt.Draw(t, "weight"),
-			Prio: anyInt.Draw(t, "prio"), ACL: anyInt.Draw(t, "acl"), Mark: anyTime.Draw(t, "mark"),
-		}
-		o.Fields = ServerFields(rapid.Uint16Range(0, uint16(allFields)).Draw(t, "fields"))
-		o.Server = from // unnamed fields and all: they do not count
-		return o
-	}),
+	anySetServer, anySetServer, anySetServer, anySetServer,
 	op(func(t *rapid.T) RemoveServer {
 		return RemoveServer{anyName.Draw(t, "service"), anyIndex.Draw(t, "index")}
 	}),
@@ -89,6 +79,18 @@ var anyOp = rapid.OneOf(
 	op(func(t *rapid.T) Set { return Set{"", OptTracking, Int(rapid.IntRange(0, 30).Draw(t, "tracking"))} }),
 	op(func(t *rapid.T) SeedWith { return SeedWith{rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "seed")} }),
 )
+
+var anySetServer = op(func(t *rapid.T) SetServer {
+	o := SetServer{Service: anyName.Draw(t, "service"), Index: anyIndex.Draw(t, "index")}
+	from := Server{
+		Address: anyAddress.Draw(t, "address"), Port: anyPort.Draw(t, "port"),
+		Soft: anyInt.Draw(t, "soft"), Hard: anyInt.Draw(t, "hard"), Weight: anyInt.Draw(t, "weight"),
+		Prio: anyInt.Draw(t, "prio"), ACL: anyInt.Draw(t, "acl"), Mark: anyTime.Draw(t, "mark"),
+	}
+	o.Fields = ServerFields(rapid.Uint16Range(0, uint16(allFields)).Draw(t, "fields"))
+	o.Server = from // unnamed fields and all: they do not count
+	return o
+})
 
 var anyVisits = op(func(t *rapid.T) Visits {
 	v := Visits{Service: rapid.Uint32Range(0, 4).Draw(t, "id")}
