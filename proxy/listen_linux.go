@@ -85,9 +85,9 @@ func (ln *listener) bind(rivals []*listener) (err error) {
 	if domain == unix.AF_UNIX {
 		return ln.bindPath(fd)
 	}
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	setFlag(ln.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, true)
 	// What clients' sockets should have, they inherit at no cost.
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	setFlag(ln.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, true)
 	setFlag(ln.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, ln.noDelay)
 	if domain == unix.AF_INET6 {
 		only := 1
@@ -207,7 +207,9 @@ func (e *engine) serve(ln *listener, f *front) {
 	ln.mu.Lock()
 	if ln.backlog != set.Backlog {
 		ln.backlog = set.Backlog
-		unix.Listen(int(ln.fd), set.Backlog)
+		if err := unix.Listen(int(ln.fd), set.Backlog); err != nil {
+			e.log.Warn("changing the backlog", "listener", ln.name, "err", err)
+		}
 	}
 	if ln.noDelay != set.NoDelay && ln.path == "" {
 		ln.noDelay = set.NoDelay
@@ -310,7 +312,7 @@ func (ln *listener) ignore() {
 		return
 	}
 	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
-	unix.SetsockoptSockFprog(int(ln.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
+	_ = unix.SetsockoptSockFprog(int(ln.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
 }
 
 // zoneID returns the number of an IPv6 zone.

@@ -108,7 +108,7 @@ func (l *loop) post(f func(*loop)) bool {
 	l.posted = append(l.posted, f)
 	if len(l.posted) == 1 {
 		one := [8]byte{0: 1, 7: 1} // some number, in either byte order
-		unix.Write(int(l.wakeup), one[:])
+		_, _ = unix.Write(int(l.wakeup), one[:])
 	}
 	return true
 }
@@ -208,7 +208,7 @@ func (l *loop) dispatch(ev *unix.EpollEvent) {
 	switch ev.Fd {
 	case wakeupEvent:
 		var count [8]byte
-		unix.Read(int(l.wakeup), count[:])
+		_, _ = unix.Read(int(l.wakeup), count[:])
 		l.runPosted()
 		return
 	case listenerEvent:

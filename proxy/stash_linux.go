@@ -116,7 +116,7 @@ func (l *loop) pipe() *pipe {
 		return nil
 	}
 	// Refused beyond the user's share of pipe memory; a small one does too.
-	unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
+	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
 	p.openPipes.Add(1)
 	p.usedPipes.Add(1)
 	return &pipe{r: int32(fds[0]), w: int32(fds[1])}

@@ -51,7 +51,7 @@ func shutdown(fd int32) {
 
 // closeFD closes without a retry: an interrupted close has closed.
 func closeFD(fd int32) {
-	syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
 // Option values that are always the same, so that setting them allocates nothing.
