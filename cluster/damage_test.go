@@ -196,10 +196,14 @@ func TestDamagedFiles(t *testing.T) {
 		damage func(t *testing.T, dir string)
 		want   []string
 	}{
-		{"snapshot gone", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, nextSnap)) },
-			[]string{firstLog, "is missing"}},
-		{"segment gone", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, nextLog)) },
-			[]string{nextLog, "is missing"}},
+		{
+			"snapshot gone", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, nextSnap)) },
+			[]string{firstLog, "is missing"},
+		},
+		{
+			"segment gone", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, nextLog)) },
+			[]string{nextLog, "is missing"},
+		},
 		{"snapshot damaged", func(t *testing.T, dir string) {
 			b := read(t, dir, nextSnap)
 			b[len(b)/2] ^= 4

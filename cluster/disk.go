@@ -52,7 +52,7 @@ func (d *disk) syncDir(dir string) error {
 func (d *disk) create(path string, fill func(io.Writer) error) error {
 	temp := path + temporary
 	if err := d.fill(temp, fill); err != nil {
-		d.remove(temp) // it is in nobody's way if this does not work
+		_ = d.remove(temp) // it is in nobody's way if this does not work
 		return fmt.Errorf("create %s: %w", path, err)
 	}
 	err := d.do("rename", path, func() error { return os.Rename(temp, path) })

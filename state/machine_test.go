@@ -230,8 +230,11 @@ func TestWatch(t *testing.T) {
 func TestRestoreLeavesAllOrNothing(t *testing.T) {
 	m := New()
 	m.Apply(Command{Time: 5000, Ops: []Op{
-		AddService{"web"}, Set{"web", OptTracking, Int(9)}, SetServer{"web", 2, FieldPort, Server{Port: 80}},
-		AppendACL{1, ACLEntry{Country: "SE"}}, Visits{1, []Visit{{client(0), 1, 0}, {client(7), -1, 2}}},
+		AddService{"web"},
+		Set{"web", OptTracking, Int(9)},
+		SetServer{"web", 2, FieldPort, Server{Port: 80}},
+		AppendACL{1, ACLEntry{Country: "SE"}},
+		Visits{1, []Visit{{client(0), 1, 0}, {client(7), -1, 2}}},
 	}})
 	good := saved(t, m)
 	other := New()

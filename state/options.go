@@ -65,9 +65,11 @@ type target struct {
 }
 
 var options = [...]option{
-	OptListen: {name: "listen", kind: kindListen,
+	OptListen: {
+		name: "listen", kind: kindListen,
 		get: func(t target) Value { return Bind(t.Listen) },
-		set: func(t target, v Value) { t.Listen = v.listen }},
+		set: func(t target, v Value) { t.Listen = v.listen },
+	},
 	OptProtocol:   choice("protocol", func(t target) *Protocol { return &t.Protocol }, "tcp", "udp"),
 	OptRoundRobin: toggle("roundrobin", func(t target) *bool { return &t.RoundRobin }),
 	OptHash:       choice("hash", func(t target) *Hash { return &t.Hash }, "off", "on", "compat"),
@@ -87,9 +89,11 @@ var options = [...]option{
 	OptFastclose:  choice("tcp_fastclose", func(t target) *Fastclose { return &t.Fastclose }, "off", "up", "down", "both"),
 	OptNoDelay:    toggle("tcp_nodelay", func(t target) *bool { return &t.NoDelay }),
 	OptKeepalive:  toggle("keepalive", func(t target) *bool { return &t.Keepalive }),
-	OptSource: {name: "source", kind: kindText,
+	OptSource: {
+		name: "source", kind: kindText,
 		get: func(t target) Value { return sourceValue(t.Source) },
-		set: func(t target, v Value) { t.Source, _ = parseSource(v.text) }},
+		set: func(t target, v Value) { t.Source, _ = parseSource(v.text) },
+	},
 
 	OptControlACL:   global(number("control_acl", func(t target) *int { return &t.ControlACL }, listOrZero)),
 	OptDrainTimeout: global(number("drain_timeout", func(t target) *int { return &t.DrainTimeout }, atLeast(0))),

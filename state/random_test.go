@@ -17,11 +17,13 @@ var (
 	anyInt  = rapid.OneOf(small, small, small, small, small, small, small, small, small, rapid.SampledFrom([]int{2047, 3000, math.MaxInt32, math.MinInt32, math.MaxInt, 9_999_999}))
 	small   = rapid.IntRange(-5, 12)
 	anyAddr = rapid.SampledFrom([]netip.Addr{
-		{}, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("::ffff:10.0.0.1"),
+		{},
+		netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("::ffff:10.0.0.1"),
 		netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("::"), netip.MustParseAddr("0.0.0.0"),
 	})
 	anyMask = rapid.SampledFrom([]netip.Addr{
-		{}, netip.MustParseAddr("255.0.255.0"), netip.MustParseAddr("255.255.0.0"), netip.MustParseAddr("0.0.0.0"),
+		{},
+		netip.MustParseAddr("255.0.255.0"), netip.MustParseAddr("255.255.0.0"), netip.MustParseAddr("0.0.0.0"),
 		netip.MustParseAddr("ffff:ffff::"), netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ff00:0"), netip.MustParseAddr("ff00:ff00::"),
 	})
 	anyAddress = rapid.Custom(func(t *rapid.T) Address {
