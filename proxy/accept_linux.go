@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -113,11 +114,13 @@ func (l *loop) refund(f *front) {
 // the middle of anything.
 func (l *loop) kick(f *front) {
 	if ln := f.door.Load(); ln != nil && ln.suspended.Load() {
-		for _, known := range l.kicked {
-			if known == ln {
-				return
-			}
-		}
+		l.call(ln)
+	}
+}
+
+// call has the clients that wait at a listener taken in at the end of the turn.
+func (l *loop) call(ln *listener) {
+	if !slices.Contains(l.kicked, ln) {
 		l.kicked = append(l.kicked, ln)
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -80,9 +81,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// flush proposes one batch and returns how many clients were in it. It has one
-// caller at a time.
+// flush proposes one batch and returns how many clients were in it.
 func (m *memory) flush(ctx context.Context) (int, error) {
+	m.flushing.Lock()
+	defer m.flushing.Unlock()
 	now := state.At(time.Now())
 	batch, visits := m.collect(now)
 	if len(batch) == 0 {
@@ -106,12 +108,31 @@ func (m *memory) flush(ctx context.Context) (int, error) {
 	return len(batch), nil
 }
 
+// handOver carries over what is in the overlay now. Others may come meanwhile;
+// they are not waited for.
+func (m *memory) handOver(ctx context.Context) error {
+	m.mu.Lock()
+	left := len(m.index)
+	m.mu.Unlock()
+	for left > 0 {
+		n, err := m.flush(ctx)
+		if n == 0 || err != nil {
+			return err
+		}
+		left -= n
+	}
+	return nil
+}
+
 // collect makes the next batch: the clients that came least recently, in order.
+// Who is new is told first in the order of arrival, if that is another one:
+// slots are given out by it, as in the original.
 func (m *memory) collect(now state.Time) (batch []int32, visits []state.Visit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	size := min(len(m.index), batchMax)
 	batch, visits = make([]int32, 0, size), make([]state.Visit, 0, size)
+	var fresh []arrival
 	for i := m.head; i >= 0 && len(batch) < size; i = m.node(i).next {
 		n := m.node(i)
 		n.flying, n.changed = true, false
@@ -119,9 +140,27 @@ func (m *memory) collect(now state.Time) (batch []int32, visits []state.Visit) {
 		if n.keep {
 			v.Server = state.Keep
 		}
+		if n.fresh {
+			fresh = append(fresh, arrival{n.born, v})
+		}
 		batch, visits = append(batch, i), append(visits, v)
 	}
+	byBirth := func(a, b arrival) int { return cmp.Compare(a.born, b.born) }
+	if !slices.IsSortedFunc(fresh, byBirth) {
+		slices.SortFunc(fresh, byBirth)
+		arrivals := make([]state.Visit, 0, len(fresh)+len(visits))
+		for _, a := range fresh {
+			arrivals = append(arrivals, a.visit)
+		}
+		visits = append(arrivals, visits...)
+	}
 	return batch, visits
+}
+
+// arrival is a client that the table does not have.
+type arrival struct {
+	born  uint64
+	visit state.Visit
 }
 
 // land takes back a batch that did not get through.

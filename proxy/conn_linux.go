@@ -299,10 +299,19 @@ func (l *loop) hangUp(h *half) {
 	h.gen++
 }
 
-// close ends a connection whatever state it is in and frees all that it has.
+// close ends a connection whatever state it is in and frees all that it has. The
+// place at the server comes first: a client that sees the end and comes back at
+// once must not find it taken by himself.
 func (l *loop) close(c *conn) {
 	f := c.front
 	l.credit(c)
+	switch {
+	case c.server == nil:
+	case c.phase >= phaseOpen:
+		f.release(c.server)
+	default:
+		f.abandon(c.server)
+	}
 	for side := range c.half {
 		h := &c.half[side]
 		if h.held != nil {
@@ -313,13 +322,6 @@ func (l *loop) close(c *conn) {
 		}
 	}
 	l.wheel.remove(&l.conns, c)
-	switch {
-	case c.server == nil:
-	case c.phase >= phaseOpen:
-		f.release(c.server)
-	default:
-		f.abandon(c.server)
-	}
 	if l.engine.debug() {
 		l.engine.log.LogAttrs(context.Background(), slog.LevelDebug, "closed",
 			slog.String("service", f.name), slog.Int("slot", int(c.slot)), slog.Any("client", c.client))

@@ -122,7 +122,8 @@ func (p *Proxy) Connections(service string) []ConnStats {
 }
 
 // Connection returns the connection in a slot; that of a free slot is zero but
-// for its descriptors, which are -1. False: there is no such slot.
+// for its descriptors, which are -1, as in the original. False: there is no such
+// slot.
 func (p *Proxy) Connection(service string, slot int) (ConnStats, bool) {
 	f := p.front(service)
 	if f == nil {
@@ -135,7 +136,7 @@ func (p *Proxy) Connection(service string, slot int) (ConnStats, bool) {
 		c.Client = f.memory.slot(c.client)
 		return c, true
 	}
-	return ConnStats{Slot: slot, DownFD: -1, UpFD: -1, Client: -1}, true
+	return ConnStats{Slot: slot, DownFD: -1, UpFD: -1}, true
 }
 
 // CloseConnection closes the connection in a slot at once. False: there is none.

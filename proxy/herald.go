@@ -60,6 +60,8 @@ type herald struct {
 	wake    chan struct{}
 	lost    atomic.Uint64 // proposals that failed, each of which is tried again
 
+	telling sync.Mutex // held while something is told
+
 	mu   sync.Mutex // guards list
 	list []*server
 }
@@ -105,6 +107,8 @@ func (h *herald) run(ctx context.Context) {
 // tellDue tells about the servers whose turn it is and returns how long to wait
 // for the next.
 func (h *herald) tellDue(ctx context.Context) time.Duration {
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	wait := time.Hour
 	for _, v := range h.take() {
 		v.news.mu.Lock()
@@ -118,9 +122,14 @@ func (h *herald) tellDue(ctx context.Context) time.Duration {
 	return wait
 }
 
+// tellAll tells everything that is queued, without waiting for anybody's turn.
 func (h *herald) tellAll(ctx context.Context) {
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	for _, v := range h.take() {
-		h.tell(ctx, v)
+		if !h.tell(ctx, v) {
+			h.back(v)
+		}
 	}
 }
 

@@ -212,8 +212,10 @@ func (l *loop) dispatch(ev *unix.EpollEvent) {
 		l.runPosted()
 		return
 	case listenerEvent:
+		// New clients come after everything else: one of them may be a client
+		// whose old connection ends in this same turn, and gives a place back.
 		if ln := l.engine.listener(ev.Pad); ln != nil {
-			l.accept(ln)
+			l.call(ln)
 		}
 		return
 	}

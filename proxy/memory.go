@@ -39,6 +39,7 @@ type memory struct {
 	tracking atomic.Int64 // seconds after which a client is forgotten; <= 0: never
 	tallies  tallies
 	wake     chan struct{}
+	flushing sync.Mutex // held while a batch is under way
 
 	overflow atomic.Uint64 // visits that were not recorded
 	failures atomic.Uint64 // proposals that failed, each of which is tried again
@@ -61,6 +62,7 @@ type node struct {
 	client  netip.Addr
 	used    state.Time // last use
 	serial  uint64     // of all uses, for the order within a moment
+	born    uint64     // serial of the use by which a fresh client came
 	since   state.Time // when it was first changed after the table had it
 	server  int        // what the client remembers, as far as we know
 	tally   tally      // what has no slot to be counted in yet
@@ -244,6 +246,7 @@ func (m *memory) again(i int32, now state.Time, d tally) (server int) {
 	if expired(n.used, now, int(m.tracking.Load())) {
 		n.server, n.keep, n.fresh, n.tally = state.None, false, true, tally{connects: 1}
 		m.touch(i, now)
+		n.born = n.serial
 		return n.server
 	}
 	n.tally.add(d)
@@ -284,7 +287,7 @@ func (m *memory) add(n node, now state.Time) {
 		return
 	}
 	m.uses++
-	n.since, n.serial, n.changed, n.inUse = now, m.uses, true, true
+	n.since, n.serial, n.born, n.changed, n.inUse = now, m.uses, m.uses, true, true
 	i := m.made
 	if k := len(m.spare); k > 0 {
 		i, m.spare = m.spare[k-1], m.spare[:k-1]

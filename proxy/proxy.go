@@ -130,6 +130,19 @@ func (p *Proxy) Drain(ctx context.Context) {
 	p.engine.idle(ctx)
 }
 
+// Settle hands over to the state what this node has decided until now: whom it
+// sent where, and which servers failed or came back. When it returns nil, the
+// state has it. A change that must come after that, or a report that must show
+// it, begins with Settle.
+func (p *Proxy) Settle(ctx context.Context) error {
+	var errs []error
+	for _, f := range *p.fronts.Load() {
+		f.herald.tellAll(ctx)
+		errs = append(errs, f.memory.handOver(ctx))
+	}
+	return errors.Join(errs...)
+}
+
 // closeListeners closes every listener for good.
 func (p *Proxy) closeListeners() {
 	p.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -421,4 +422,28 @@ func TestOldEventsAreKnownAsSuch(t *testing.T) {
 		return true
 	})
 	exchange(t, next, "still there")
+}
+
+// Traffic leaves nothing to the collector.
+func TestRelayAllocatesNothing(t *testing.T) {
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	c := s.dial()
+	word, got := []byte("hello"), make([]byte, 5)
+	trip := func() {
+		c.Write(word)
+		io.ReadFull(c, got)
+	}
+	trip()
+	trip()
+	time.Sleep(50 * time.Millisecond) // what the first visit has caused is done
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const trips = 2000
+	for range trips {
+		trip()
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.Mallocs - before.Mallocs; n > trips/10 {
+		t.Errorf("%d allocations in %d round trips", n, trips)
+	}
 }

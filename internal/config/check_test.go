@@ -125,4 +125,3 @@ func TestCheckOfAFileThatIsNotThere(t *testing.T) {
 		t.Errorf("got %v", r)
 	}
 }
-

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,7 +39,7 @@ type daemon struct {
 	proxy   *proxy.Proxy
 	control *control.Server // nil: no control port
 
-	line    *config.CommandLine
+	line *config.CommandLine
 
 	// end stops the process in good order. It may be called more than once.
 	end context.CancelFunc
@@ -125,6 +126,16 @@ func (d *daemon) reconcile(ctx context.Context) error {
 func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local func(*config.Local)) error {
 	d.change.Lock()
 	defer d.change.Unlock()
+	if slices.ContainsFunc(ops, marks) {
+		// What this node has seen of the server until now comes before the
+		// operator's word about it, and not after.
+		if err := d.proxy.Settle(ctx); err != nil {
+			return err
+		}
+		if err := d.proxy.Configure(d.solo.View()); err != nil {
+			return err
+		}
+	}
 	if len(ops) > 0 {
 		c := state.Command{Time: state.At(time.Now()), By: by, Ops: ops}
 		view, err := d.solo.View().With(c)
@@ -149,6 +160,12 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	local(&now)
 	d.adopt(now)
 	return nil
+}
+
+// marks tells whether an operation sets the mark of a server.
+func marks(op state.Op) bool {
+	s, ok := op.(state.SetServer)
+	return ok && s.Fields&state.FieldMark != 0
 }
 
 // adopt makes l the settings of this process. The caller holds change.

@@ -33,7 +33,7 @@ func (d *daemon) signal(ctx context.Context, s os.Signal) {
 			d.log.Error("settings not read again; nothing was changed", "err", err)
 		}
 	case syscall.SIGUSR1:
-		d.tell()
+		d.tell(ctx)
 	case syscall.SIGUSR2:
 		// As the original: stop at once and leave a core file, where the system
 		// keeps any. Go adds the stacks.

@@ -66,6 +66,7 @@ func (d *daemon) obey(ctx context.Context, q question) error {
 		return refuse(q.w, fmt.Errorf("there is no service %s; the word services tells which there are", q.Service))
 	}
 	if handle := handlers[q.Word.Name]; handle != nil {
+		d.settle(ctx)
 		return handle(d, ctx, q)
 	}
 	if q.Word.Kind == config.KindReplicated || q.Word.Kind == config.KindLocal {
@@ -80,6 +81,19 @@ func (d *daemon) obey(ctx context.Context, q question) error {
 	}
 	q.w.WriteString(q.Reply(d.solo.View(), d.local.Load()))
 	return nil
+}
+
+// settlePatience is how long a report waits for what was decided moments ago.
+const settlePatience = 50 * time.Millisecond
+
+// settle makes reports show what has happened until now. If that takes long,
+// they show it as it is.
+func (d *daemon) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	if err := d.proxy.Settle(ctx); err != nil {
+		d.log.Debug("a report does not wait for the latest clients", "err", err)
+	}
 }
 
 // refuse tells the peer why nothing was done, and hands the reason back for the
@@ -292,7 +306,8 @@ func writePage(file string, r *report) (err error) {
 }
 
 // tell reports as USR1 asks: into the status file, or as text into the log.
-func (d *daemon) tell() {
+func (d *daemon) tell(ctx context.Context) {
+	d.settle(ctx)
 	if file := d.local.Load().WebStats; file != "" {
 		if err := writePage(file, d.report(state.DefaultService)); err != nil {
 			d.log.Error("status page", "file", file, "err", err)
