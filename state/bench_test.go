@@ -135,6 +135,9 @@ func BenchmarkRestore(b *testing.B) {
 	}
 }
 
+// raced tells that the race detector is on.
+var raced bool
+
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -146,7 +149,7 @@ func heap() uint64 {
 // TestMemoryOfAMillionClients asserts what a client costs, the index included,
 // also while a snapshot is held and everything has changed since.
 func TestMemoryOfAMillionClients(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raced {
 		t.Skip("a million clients take a while")
 	}
 	before := heap()

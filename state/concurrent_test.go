@@ -29,7 +29,7 @@ func TestLookupsBesideApply(t *testing.T) {
 	}})
 	regular := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
 	commands := 300
-	if testing.Short() {
+	if testing.Short() || raced {
 		commands = 100
 	}
 	batch := func(n int) Command {
