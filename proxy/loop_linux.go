@@ -55,8 +55,10 @@ const (
 	listenerEvent = -2
 )
 
-// eventsMax is how many events a loop takes at once.
-const eventsMax = 256
+const (
+	eventsMax = 256                  // taken at once
+	shortWait = 3 * time.Millisecond // for which the scheduler is not told, see wait
+)
 
 func newLoop(e *engine) (*loop, error) {
 	l := &loop{
@@ -166,13 +168,16 @@ func (l *loop) turn() error {
 // and its monitor would wake up all the time to see who is away.
 func (l *loop) wait() (int, errno) {
 	wait := l.patience()
-	short := 1
-	if wait == 0 {
-		short = 0
+	short := shortWait
+	if wait >= 0 {
+		short = min(short, wait)
 	}
 	n, err := epollLook(l.epoll, l.events, short)
-	if n != 0 || err != 0 || wait == 0 {
+	if n != 0 || err != 0 || wait == short {
 		return n, err
+	}
+	if wait > 0 {
+		wait -= short
 	}
 	return epollWait(l.epoll, l.events, wait)
 }

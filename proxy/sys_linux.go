@@ -185,12 +185,11 @@ func epollDel(epoll, fd int32) errno {
 	return err
 }
 
-// epollLook returns the events there are, or that come within the next
-// milliseconds. It keeps the scheduler out of it. Still it holds nobody up: the
+// epollLook returns the events there are, or that come within a short wait. It keeps the scheduler out of it. Still it holds nobody up: the
 // signal by which the runtime asks for the thread ends the wait.
-func epollLook(epoll int32, events []unix.EpollEvent, ms int) (int, errno) {
+func epollLook(epoll int32, events []unix.EpollEvent, wait time.Duration) (int, errno) {
 	n, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll),
-		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(milliseconds(wait)), 0, 0)
 	return waited(n, err)
 }
 
@@ -198,13 +197,17 @@ func epollLook(epoll int32, events []unix.EpollEvent, ms int) (int, errno) {
 // (negative: as long as it takes). It tells the scheduler, so that the thread's
 // place can be given to others.
 func epollWait(epoll int32, events []unix.EpollEvent, wait time.Duration) (int, errno) {
-	ms := -1
-	if wait >= 0 {
-		ms = int((wait + time.Millisecond - 1) / time.Millisecond)
-	}
 	n, _, err := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll),
-		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(milliseconds(wait)), 0, 0)
 	return waited(n, err)
+}
+
+// milliseconds rounds up, so that nobody wakes before his time.
+func milliseconds(wait time.Duration) int {
+	if wait < 0 {
+		return -1
+	}
+	return int((wait + time.Millisecond - 1) / time.Millisecond)
 }
 
 func waited(n uintptr, err errno) (int, errno) {
