@@ -37,8 +37,8 @@ type listener struct {
 // String returns where the listener really is.
 func (ln *listener) String() string { return ln.name }
 
-// open opens a listener that accepts nobody yet. open are those that this
-// process has already: one of them may be in the way, see displace.
+// open opens a listener that accepts nobody yet. The others are those that this
+// process has already: one of them may be in the way, see bind.
 func (e *engine) open(at place, set *state.Settings, others map[place]*listener) (*listener, error) {
 	ln := &listener{place: at, fd: -1, backlog: set.Backlog, noDelay: set.NoDelay}
 	err := ln.bind(nil)

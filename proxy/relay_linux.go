@@ -58,8 +58,8 @@ func (l *loop) refused(c *conn, err errno) {
 	}
 }
 
-// lost deals with an error on a side whose stream had ended: nobody is left there to
-// write to. A hang-up is one if it is not of our making.
+// lost deals with an error on a side whose stream had ended: nobody is left there
+// to write to. A hang-up is one too, if it is not of our making.
 func (l *loop) lost(c *conn, side int) {
 	if h := &c.half[side]; !c.half[1-side].is(passed) || socketError(h.fd) != 0 {
 		h.flags |= broken | deaf
@@ -135,8 +135,7 @@ func (l *loop) copy(c *conn, src, dst *half) int {
 		}
 		return n
 	case m < 0 && err != unix.EAGAIN:
-		dst.flags |= deaf
-		dst.flags |= readable | exact
+		dst.flags |= deaf | readable | exact // it may have said why before it left
 		return n
 	}
 	dst.flags &^= writable
