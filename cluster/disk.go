@@ -9,7 +9,12 @@ import (
 
 // disk is what a store does to its files. Tests stop it between any two steps
 // and fill it up; nil fields mean the real thing.
+//
+// Paths are for messages and tests. The files are found through the directory
+// that was opened at the start: the process may go into a jail afterwards, from
+// which the path leads nowhere.
 type disk struct {
+	root  *os.Root
 	step  func(op, path string, do func() error) error
 	write func(f *os.File, b []byte, at int64) (int, error)
 }
@@ -39,11 +44,17 @@ func (d *disk) truncate(f *os.File, size int64) error {
 }
 
 func (d *disk) remove(path string) error {
-	return d.do("remove", path, func() error { return os.Remove(path) })
+	return d.do("remove", path, func() error { return d.root.Remove(filepath.Base(path)) })
 }
 
+func (d *disk) open(path string, flag int) (*os.File, error) {
+	return d.root.OpenFile(filepath.Base(path), flag, 0o600)
+}
+
+func (d *disk) read(path string) ([]byte, error) { return d.root.ReadFile(filepath.Base(path)) }
+
 func (d *disk) syncDir(dir string) error {
-	return d.do("syncdir", dir, func() error { return syncDir(dir) })
+	return d.do("syncdir", dir, func() error { return syncDir(d.root) })
 }
 
 // create makes a file that is there whole or not at all, also after a power
@@ -55,7 +66,7 @@ func (d *disk) create(path string, fill func(io.Writer) error) error {
 		_ = d.remove(temp) // it is in nobody's way if this does not work
 		return fmt.Errorf("create %s: %w", path, err)
 	}
-	err := d.do("rename", path, func() error { return os.Rename(temp, path) })
+	err := d.do("rename", path, func() error { return d.root.Rename(filepath.Base(temp), filepath.Base(path)) })
 	if err == nil {
 		err = d.syncDir(filepath.Dir(path))
 	}
@@ -68,7 +79,7 @@ func (d *disk) create(path string, fill func(io.Writer) error) error {
 func (d *disk) fill(path string, fill func(io.Writer) error) error {
 	var f *os.File
 	err := d.do("create", path, func() (err error) {
-		f, err = os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+		f, err = d.open(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR)
 		return err
 	})
 	if err != nil {

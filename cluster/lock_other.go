@@ -12,4 +12,4 @@ func lockDir(dir string) (*os.File, error) {
 	return nil, fmt.Errorf("lock %s: %w", dir, errors.ErrUnsupported)
 }
 
-func syncDir(string) error { return errors.ErrUnsupported }
+func syncDir(*os.Root) error { return errors.ErrUnsupported }

@@ -31,4 +31,4 @@ func lockDir(dir string) (*os.File, error) {
 
 // syncDir has nothing to do: directories can not be synced here, NTFS keeps a
 // journal of names.
-func syncDir(string) error { return nil }
+func syncDir(*os.Root) error { return nil }

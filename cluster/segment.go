@@ -49,7 +49,7 @@ func createSegment(d *disk, path string, base uint64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := d.open(path, os.O_RDWR)
 	if err != nil {
 		return nil, brokenError{err}
 	}

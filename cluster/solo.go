@@ -74,6 +74,18 @@ func openSolo(d *disk, dir string, log *slog.Logger) (*Solo, error) {
 	return s, nil
 }
 
+// Chown gives the files to another user, whom this process is about to become.
+// With the state in memory there is nothing to do.
+func (s *Solo) Chown(uid, gid int) error {
+	if s.store == nil {
+		return nil
+	}
+	if err := s.store.chown(uid, gid); err != nil {
+		return fmt.Errorf("give the state to user %d: %w", uid, err)
+	}
+	return nil
+}
+
 // View returns the state as it is.
 func (s *Solo) View() *state.View { return s.machine.View() }
 

@@ -301,3 +301,25 @@ func TestFullDisk(t *testing.T) {
 		wantState(t, open(t, dir), n+10)
 	})
 }
+
+// A process in a jail can not follow the path any more. Moving the directory
+// away has the same effect.
+func TestFilesAreFoundWithoutTheirPath(t *testing.T) {
+	before, after := filepath.Join(t.TempDir(), "before"), filepath.Join(t.TempDir(), "after")
+	s := open(t, before)
+	propose(t, s, 1, 5)
+	if err := os.Rename(before, after); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Chown(os.Getuid(), os.Getgid()); err != nil {
+		t.Error(err)
+	}
+	if err := s.rotate(); err != nil {
+		t.Fatal(err)
+	}
+	propose(t, s, 6, 9)
+	closeSolo(t, s)
+	s = open(t, after)
+	wantState(t, s, 9)
+	closeSolo(t, s)
+}

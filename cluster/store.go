@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -61,6 +62,10 @@ func openStore(d *disk, dir string, m *state.Machine, log *slog.Logger) (s *stor
 		return nil, false, err
 	}
 	s = &store{disk: d, dir: dir, log: log, lock: lock}
+	if d.root, err = os.OpenRoot(dir); err != nil {
+		s.unlock()
+		return nil, false, err
+	}
 	fresh, err = s.load(m)
 	if err != nil {
 		s.unlock()
@@ -73,7 +78,31 @@ func (s *store) unlock() {
 	if s.tail != nil {
 		s.tail.f.Close()
 	}
+	if s.disk.root != nil {
+		s.disk.root.Close()
+	}
 	s.lock.Close()
+}
+
+// chown gives the directory and what is in it to somebody else.
+func (s *store) chown(uid, gid int) error {
+	snaps, segments, err := s.files()
+	if err != nil {
+		return err
+	}
+	names := []string{".", filepath.Base(s.lock.Name())}
+	for _, i := range snaps {
+		names = append(names, filepath.Base(s.path(i, snapshots)))
+	}
+	for _, i := range segments {
+		names = append(names, filepath.Base(s.path(i, logs)))
+	}
+	for _, name := range names {
+		if err := s.disk.root.Chown(name, uid, gid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *store) load(m *state.Machine) (fresh bool, err error) {
@@ -99,7 +128,7 @@ func (s *store) load(m *state.Machine) (fresh bool, err error) {
 // files returns the numbers of the snapshots and segments, in order, and
 // removes what was never finished.
 func (s *store) files() (snaps, segments []uint64, err error) {
-	entries, err := os.ReadDir(s.dir)
+	entries, err := fs.ReadDir(s.disk.root.FS(), ".")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,7 +153,7 @@ func (s *store) files() (snaps, segments []uint64, err error) {
 
 func (s *store) restore(m *state.Machine, index uint64) error {
 	path := s.path(index, snapshots)
-	f, err := os.Open(path)
+	f, err := s.disk.open(path, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -178,7 +207,7 @@ func (s *store) replay(m *state.Machine, segments []uint64) error {
 // number of the last command.
 func (s *store) replaySegment(m *state.Machine, base uint64, last bool) (uint64, error) {
 	path := s.path(base, logs)
-	b, err := os.ReadFile(path)
+	b, err := s.disk.read(path)
 	if err != nil {
 		return 0, err
 	}
@@ -233,7 +262,7 @@ func apply(m *state.Machine, r record, last uint64) error {
 }
 
 func (s *store) openTail(path string, end, size int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := s.disk.open(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}

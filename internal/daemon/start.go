@@ -160,6 +160,11 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if starter.waited() {
 		d.syslog = newSyslog(dialSyslog) // before the jail, which has no /dev/log
 	}
+	if who != nil {
+		if err := d.solo.Chown(who.uid, who.gid); err != nil {
+			return err
+		}
+	}
 	if err := d.confine(local.Chroot, who); err != nil {
 		return err
 	}
