@@ -175,7 +175,7 @@ func TestNetASilentServerTimesOut(t *testing.T) {
 	if got := all(t, s.dial()); got != "one" {
 		t.Errorf("got %q", got)
 	}
-	if d := time.Since(begun); d < 900*time.Millisecond || d > 3*time.Second {
+	if d := time.Since(begun); d < 900*time.Millisecond || d > 10*time.Second {
 		t.Errorf("took %v, want about a second", d)
 	}
 }
@@ -241,7 +241,7 @@ func TestNetIdleConnectionsAreClosed(t *testing.T) {
 	s.setup(state.Set{Option: state.OptIdle, Value: state.Int(1)})
 	begun := time.Now()
 	all(t, c)
-	if d := time.Since(begun); d > 2*time.Second {
+	if d := time.Since(begun); d > 10*time.Second {
 		t.Errorf("closed after %v", d)
 	}
 	s.quiet()

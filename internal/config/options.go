@@ -36,10 +36,10 @@ var letters = []option{
 	{'W', "", "first choice by weight", flagOption("weight")},
 	{'X', "", "let the control port end pen with exit", flagOption("allow_exit")},
 	{'Z', "", "no effect any more", nothing},
-	{'a', "", "dump traffic as text", flagOption("ascii")},
+	{'a', "", "no effect: this version dumps no traffic", flagOption("ascii")},
 	{'b', "SECONDS", "how long a failed server is left alone [30]", intOption("blacklist")},
 	{'c', "N", "clients to remember [2048]", intOption("clients_max")},
-	{'d', "", "log more; -ddd for traffic", func(a *arguments, _ string) {
+	{'d', "", "log more", func(a *arguments, _ string) {
 		a.debug++
 		a.add("debug", number64(a.debug))
 	}},

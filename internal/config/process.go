@@ -10,7 +10,7 @@ import (
 
 // processWords are settings of this process alone.
 var processWords = []Word{
-	switchWord("ascii", func(l *Local) *bool { return &l.ASCII }, "dump traffic as text (option -a)"),
+	switchWord("ascii", func(l *Local) *bool { return &l.ASCII }, "no effect: this version dumps no traffic (option -a)"),
 	{
 		Name: "debug", Kind: KindLocal,
 		Args:  []Arg{{Name: "LEVEL", Type: TypeInt, Min: minInt, Max: maxInt}},

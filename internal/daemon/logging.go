@@ -14,7 +14,7 @@ import (
 
 // levelOf is the least level that is logged when debug has been asked for so
 // many times. The levels of package slog are four apart: -d shows
-// slog.LevelDebug, -dd what lies four below, -ddd the traffic.
+// slog.LevelDebug, -dd what lies four below.
 func levelOf(debug int) slog.Level {
 	return slog.LevelInfo - slog.Level(4*max(debug, 0))
 }
