@@ -104,12 +104,33 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 		c.half[clientSide].flags |= exact
 	}
 	c.trial = f.begin(client, port, l.clock)
+	l.taste(c)
+	gen := c.half[clientSide].gen
+	l.choose(c)
+	if c.half[clientSide].gen != gen {
+		return // it came to nothing
+	}
 	if err := l.watch(c, clientSide); err != 0 {
 		f.lost.Add(1)
 		l.close(c)
-		return
 	}
-	l.choose(c)
+}
+
+// tasteSize is how much of what a client has sent already is read before its
+// server is connected to.
+const tasteSize = 4 << 10
+
+// taste reads what the client has sent with the handshake, if anything. It would
+// be read a moment later anyway; read now, it can go out to the server together
+// with the end of that handshake, which saves both a packet. Until then it is
+// held, whichever server it goes to in the end. The client is not being watched
+// yet: that begins with a report of what there is to read.
+func (l *loop) taste(c *conn) {
+	h := &c.half[clientSide]
+	if n, _ := recv(h.fd, l.buf[:tasteSize]); n > 0 {
+		h.read += uint64(n)
+		h.held = l.pool.keep(l.buf[:n])
+	}
 }
 
 // choose goes through the servers until one is being connected to, and closes
@@ -119,6 +140,9 @@ func (l *loop) choose(c *conn) {
 		tg, ok := c.front.next(&c.trial, c.client, l.clock)
 		if !ok {
 			c.server = nil
+			if h := &c.half[clientSide]; h.held != nil {
+				resetOnClose(h.fd) // something that it sent is lost
+			}
 			l.close(c)
 			return
 		}
@@ -135,7 +159,7 @@ func (l *loop) dial(c *conn) bool {
 	f := c.front
 	set := f.settings.Load()
 	c.phase, c.active = phaseConnecting, l.tick
-	fd, err := l.begin(c.server, set)
+	fd, err := l.begin(c.server, set, c.half[clientSide].held != nil)
 	switch err {
 	case 0, unix.EINPROGRESS:
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -170,9 +194,9 @@ func (l *loop) dial(c *conn) bool {
 	return true
 }
 
-// begin makes a socket and connects it to v. With a result other than success
-// or EINPROGRESS there is no socket.
-func (l *loop) begin(v *server, set *state.Settings) (int32, errno) {
+// begin makes a socket and connects it to v, to write to it at once if eager.
+// With a result other than success or EINPROGRESS there is no socket.
+func (l *loop) begin(v *server, set *state.Settings, eager bool) (int32, errno) {
 	family := unix.AF_UNIX
 	if v.path == "" {
 		family = unix.AF_INET6
@@ -185,6 +209,11 @@ func (l *loop) begin(v *server, set *state.Settings) (int32, errno) {
 		return -1, err
 	}
 	if family != unix.AF_UNIX {
+		if eager {
+			// The last packet of the handshake waits for the first bytes. Without
+			// any, a server that speaks first would wait as well.
+			setFlag(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, false)
+		}
 		if set.Keepalive {
 			setFlag(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, true)
 		}
@@ -347,8 +376,8 @@ func (l *loop) reset(c *conn, survivor *half) {
 func (l *loop) credit(c *conn) {
 	d, u := &c.half[clientSide], &c.half[serverSide]
 	owed := uint32(u.held.size())
-	if d.read == 0 && u.read == 0 && owed == u.owed {
-		return
+	if c.phase < phaseOpen || d.read == 0 && u.read == 0 && owed == u.owed {
+		return // what was read before there is a server counts for the one that gets it
 	}
 	c.server.sent.Add(d.read)
 	c.server.received.Add(u.read)

@@ -188,6 +188,7 @@ func (l *loop) flush(c *conn, src, dst *half) bool {
 		case n > 0:
 			s.from += n
 			c.active = l.tick
+			dst.flags |= wrote
 		case err == unix.EAGAIN:
 			dst.flags &^= writable
 		default:
