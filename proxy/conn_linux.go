@@ -118,7 +118,7 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 
 // tasteSize is how much of what a client has sent already is read before its
 // server is connected to.
-const tasteSize = 4 << 10
+const tasteSize = 1 << 10
 
 // taste reads what the client has sent with the handshake, if anything. It would
 // be read a moment later anyway; read now, it can go out to the server together

@@ -33,11 +33,12 @@ const (
 	pipesMax     = 128 // in use by one loop at once; beyond them bytes are copied
 	pipesSpare   = 16  // kept for the next
 	buffersSpare = 16  // of each size
+	smallSpare   = 128 // of the smallest, which connects under way hold for a moment
 )
 
 // bufferSizes are the sizes of buffers, so that a few bytes that a slow reader
 // left do not cost 64 KiB.
-var bufferSizes = [...]int{4 << 10, 16 << 10, bufferSize}
+var bufferSizes = [...]int{tasteSize, 4 << 10, 16 << 10, bufferSize}
 
 // pool is a loop's store of buffers and pipes. Figures of what is in use are
 // read by others.
@@ -87,13 +88,17 @@ func (p *pool) release(s *stash) {
 	if s.buf != nil {
 		p.heldBuffers.Add(-1)
 		for i, size := range bufferSizes {
-			if len(s.buf) == size && len(p.buffers[i]) < buffersSpare {
+			spare := buffersSpare
+			if i == 0 {
+				spare = smallSpare
+			}
+			if len(s.buf) == size && len(p.buffers[i]) < spare {
 				p.buffers[i] = append(p.buffers[i], s.buf)
 			}
 		}
 	}
 	*s = stash{}
-	if len(p.stashes) < 4*buffersSpare {
+	if len(p.stashes) < smallSpare+4*buffersSpare {
 		p.stashes = append(p.stashes, s)
 	}
 }
