@@ -108,8 +108,10 @@ func TestStructure(t *testing.T) {
 		},
 		{"recent 60", "127.0.0.1 connects 3 sx 18446744073709551615 rx 6\n", `{"clients":[{"client":"127.0.0.1","connects":3,"rx":6,"sx":18446744073709551615}]}`},
 		{"recent", " connects 3 sx 3 rx 6\n", `{"clients":[{"client":null,"connects":3,"rx":6,"sx":3}]}`},
-		{"services", "default listen 127.0.0.1:80 servers 2 clients 3 conn 1\nweb listen - servers 0 clients 0 conn 0\n",
-			`{"services":[{"clients":3,"conn":1,"listen":"127.0.0.1:80","servers":2,"service":"default"},{"clients":0,"conn":0,"listen":null,"servers":0,"service":"web"}]}`},
+		{
+			"services", "default listen 127.0.0.1:80 servers 2 clients 3 conn 1\nweb listen - servers 0 clients 0 conn 0\n",
+			`{"services":[{"clients":3,"conn":1,"listen":"127.0.0.1:80","servers":2,"service":"default"},{"clients":0,"conn":0,"listen":null,"servers":0,"service":"web"}]}`,
+		},
 		{
 			"connection 0", "Connection 0:\nstate = 2\ndownfd = 6, upfd = 7\nclient = 0, server = 1\npend = 0\n",
 			`{"client":0,"connection":0,"downfd":6,"pend":0,"server":1,"state":2,"upfd":7}`,

@@ -62,7 +62,7 @@ func (c Client) Copy(ctx context.Context, w io.Writer, words ...string) error {
 	case strings.ContainsFunc(line, func(r rune) bool { return r < 0x80 && ends(byte(r)) }):
 		return errors.New("a command is one line")
 	case len(line) > MaxLine:
-		return errors.New("Overlong argument list")
+		return errors.New("Overlong argument list") //nolint:staticcheck // the original's words
 	}
 	conn, err := c.connect(ctx)
 	if err != nil {

@@ -164,7 +164,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-s.stopped:
 	}
-	s.Close()
+	_ = s.Close() // never fails
 	accepting.Wait()
 	cancel()
 	s.finish()

@@ -17,7 +17,7 @@ func credentials(c net.Conn) (uid, pid int) {
 	if err != nil {
 		return
 	}
-	raw.Control(func(fd uintptr) {
+	_ = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
 			uid, pid = int(cred.Uid), int(cred.Pid)
 		}

@@ -61,7 +61,7 @@ func detach(ctx context.Context, cmd *exec.Cmd) error {
 	case word := <-said:
 		return verdict(cmd, word)
 	case <-ctx.Done():
-		r.SetReadDeadline(time.Now())
+		_ = r.SetReadDeadline(time.Now())
 		<-said
 		stop(cmd)
 		return fmt.Errorf("run in the background: %w", context.Cause(ctx))
@@ -91,10 +91,10 @@ func verdict(cmd *exec.Cmd, word string) error {
 
 // stop ends a child that nobody waits for any more.
 func stop(cmd *exec.Cmd) {
-	cmd.Process.Signal(syscall.SIGTERM)
-	kill := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
-	cmd.Wait()
+	_ = cmd.Wait() // however it ended
 }
 
 // starter is the child's end, and does no harm in a process that has no parent
@@ -108,7 +108,7 @@ type starter struct {
 // environment and keeps the pipe from the process's own children.
 func newStarter() (*starter, error) {
 	value, ok := os.LookupEnv(starterEnv)
-	os.Unsetenv(starterEnv)
+	_ = os.Unsetenv(starterEnv)
 	var fd, parent int
 	if n, err := fmt.Sscanf(value, "%d %d", &fd, &parent); !ok || n != 2 || err != nil || parent != os.Getppid() {
 		return &starter{}, nil

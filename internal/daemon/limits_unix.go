@@ -16,7 +16,7 @@ func raiseFiles(need int) (files, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0, fmt.Errorf("limit of open files: %w", err)
 	}
-	if uint64(r.Max) < uint64(need) {
+	if uint64(r.Max) < uint64(need) { //nolint:unconvert // signed on FreeBSD
 		wish := r
 		set(&wish.Cur, need)
 		set(&wish.Max, need)
@@ -32,7 +32,7 @@ func raiseFiles(need int) (files, error) {
 			r.Cur = soft
 		}
 	}
-	return files(min(uint64(r.Cur), math.MaxInt)), nil
+	return files(min(uint64(r.Cur), math.MaxInt)), nil //nolint:unconvert // signed on FreeBSD
 }
 
 // set assigns to a field that is signed on some systems only.

@@ -25,7 +25,7 @@ func TestRaiseFiles(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		t.Fatal(err)
 	}
-	if uint64(got) != uint64(r.Cur) || got < 256 {
+	if uint64(got) != uint64(r.Cur) || got < 256 { //nolint:unconvert // signed on FreeBSD
 		t.Errorf("said %d, is %d", got, r.Cur)
 	}
 	if r.Cur != before.Max {

@@ -50,7 +50,7 @@ func (j *journal) divert(s sink) { j.sink.Store(&s) }
 func writerSink(w io.Writer) sink {
 	return func(at time.Time, _ slog.Level, line []byte) {
 		b := at.Local().AppendFormat(make([]byte, 0, 24+len(line)), "2006-01-02 15:04:05: ")
-		w.Write(append(append(b, line...), '\n'))
+		_, _ = w.Write(append(append(b, line...), '\n'))
 	}
 }
 

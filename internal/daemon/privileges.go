@@ -8,7 +8,7 @@ import (
 )
 
 // errRootControl is why there is no control port for root without -u.
-var errRootControl = errors.New("Won't open control port running as root; use -u to run as different user")
+var errRootControl = errors.New("Won't open control port running as root; use -u to run as different user") //nolint:staticcheck // the original's words
 
 // account is the user that the process is going to be.
 type account struct {

@@ -14,7 +14,7 @@ import (
 // jail makes dir the root directory for good. The process must become another
 // user after it: root can leave a jail.
 func jail(dir string) error {
-	time.Now().Local().Zone() // reads the time zone, which the jail need not have
+	_, _ = time.Now().Local().Zone() // reads the time zone, which the jail need not have
 	if err := os.Chdir(dir); err != nil {
 		return fmt.Errorf("chroot %s: %w", dir, err)
 	}

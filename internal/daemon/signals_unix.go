@@ -38,6 +38,6 @@ func (d *daemon) signal(ctx context.Context, s os.Signal) {
 		// As the original: stop at once and leave a core file, where the system
 		// keeps any. Go adds the stacks.
 		debug.SetTraceback("crash")
-		syscall.Kill(os.Getpid(), syscall.SIGABRT)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
 	}
 }

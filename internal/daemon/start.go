@@ -150,7 +150,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	if d.control != nil {
-		defer d.control.Close()
+		defer func() { _ = d.control.Close() }()
 	}
 	d.proxy = proxy.New(proxy.Options{Log: d.log, Files: int(d.files) - reservedFiles, Propose: d.solo.Propose})
 	defer d.closeProxy()

@@ -54,7 +54,7 @@ func (d *daemon) answer(ctx context.Context, from control.Peer, line string, w i
 		return
 	}
 	b := bufio.NewWriterSize(w, 16<<10)
-	defer b.Flush()
+	defer func() { _ = b.Flush() }() // the peer may have gone
 	if err := d.obey(ctx, question{s, "control " + from.String(), b}); err != nil {
 		d.log.Info("refused", "command", line, "peer", from, "err", err)
 	}
@@ -150,7 +150,7 @@ func (d *daemon) services(_ context.Context, q question) error {
 	for _, s := range d.solo.View().Services {
 		listen := d.proxy.Address(s.Name)
 		if listen == "" {
-			listen = "none"
+			listen = "-"
 		}
 		fmt.Fprintf(q.w, "%s listen %s servers %d clients %d conn %d\n",
 			s.Name, listen, len(s.Servers), s.Clients().Len(), d.proxy.Stats(s.Name).Used)
