@@ -79,7 +79,7 @@ func (s *store) unlock() {
 		s.tail.f.Close()
 	}
 	if s.disk.root != nil {
-		s.disk.root.Close()
+		_ = s.disk.root.Close()
 	}
 	s.lock.Close()
 }

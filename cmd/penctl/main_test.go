@@ -112,6 +112,7 @@ func TestStructure(t *testing.T) {
 			"services", "default listen 127.0.0.1:80 servers 2 clients 3 conn 1\nweb listen - servers 0 clients 0 conn 0\n",
 			`{"services":[{"clients":3,"conn":1,"listen":"127.0.0.1:80","servers":2,"service":"default"},{"clients":0,"conn":0,"listen":null,"servers":0,"service":"web"}]}`,
 		},
+		{"counters", "accepted 12\nclients_recent_ms 1\nstate_disk_ok true\n", `{"accepted":12,"clients_recent_ms":1,"state_disk_ok":true}`},
 		{
 			"connection 0", "Connection 0:\nstate = 2\ndownfd = 6, upfd = 7\nclient = 0, server = 1\npend = 0\n",
 			`{"client":0,"connection":0,"downfd":6,"pend":0,"server":1,"state":2,"upfd":7}`,

@@ -19,6 +19,7 @@ var structures = map[string]func(reply string) (any, bool){
 	"recent":       rows("clients", recentRow),
 	"services":     rows("services", serviceRow),
 	"connection":   connection,
+	"counters":     counters,
 	"mode":         mode,
 	"status":       status,
 	"idle_timeout": numbers(`^Idle timeout: (-?\d+) seconds\n$`, "idle_timeout"),
@@ -84,6 +85,22 @@ func addr(s string) any {
 		return nil
 	}
 	return s
+}
+
+// counters reads a name and a value from each line.
+func counters(reply string) (any, bool) {
+	o := object{}
+	for line := range strings.Lines(reply) {
+		name, v, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if !ok || strings.Contains(v, " ") {
+			return nil, false
+		}
+		o[name] = value(v)
+		if flag, err := strconv.ParseBool(v); err == nil && len(v) > 1 {
+			o[name] = flag
+		}
+	}
+	return o, len(o) > 0
 }
 
 // rows reads a table with a row in each line.
