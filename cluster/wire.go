@@ -67,13 +67,13 @@ type Wire struct {
 	known    map[netip.Addr]bool
 	tcp      net.Listener
 	udp      net.PacketConn
-	accepted map[Purpose]chan *Stream
+	accepted map[Purpose]chan Stream
 	refusals refusals
 
 	mu      sync.Mutex // guards what follows
 	hello   Hello
 	waiting []*rawConn // accepted and not yet through their hellos, oldest first
-	streams map[*Stream]struct{}
+	streams map[*wireConn]struct{}
 	closed  bool
 }
 
@@ -81,14 +81,14 @@ type Wire struct {
 func NewWire(cfg WireConfig) (*Wire, error) {
 	w := &Wire{
 		log: cfg.Log, network: cfg.Network, hello: cfg.Hello, from: cfg.Listen.Addr(),
-		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan *Stream{}, streams: map[*Stream]struct{}{},
+		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{},
 	}
 	w.refusals.log = cfg.Log
 	for _, p := range cfg.Peers {
 		w.known[p.Unmap().WithZone("")] = true
 	}
 	for p := PurposeRaft; p < purposeProbe; p++ {
-		w.accepted[p] = make(chan *Stream, acceptBacklog)
+		w.accepted[p] = make(chan Stream, acceptBacklog)
 	}
 	if w.network == nil {
 		w.network = kernel{}
@@ -148,9 +148,9 @@ func (w *Wire) Hello() Hello {
 func (w *Wire) SetFormation(id ID, generation uint64) {
 	w.mu.Lock()
 	w.hello.Formation, w.hello.Generation = id, generation
-	var gone []*Stream
+	var gone []*wireConn
 	for s := range w.streams {
-		if r := w.hello.fits(s.Hello); r != nil {
+		if r := w.hello.fits(s.hello); r != nil {
 			gone = append(gone, s)
 		}
 	}
@@ -163,7 +163,7 @@ func (w *Wire) SetFormation(id ID, generation uint64) {
 // Accept gives the streams that peers opened for a purpose. Whoever takes one
 // closes it. A stream that nobody takes in time is closed. The channel is closed
 // when Run ends.
-func (w *Wire) Accept(p Purpose) <-chan *Stream {
+func (w *Wire) Accept(p Purpose) <-chan Stream {
 	if w.accepted[p] == nil {
 		panic("cluster: accept " + p.String())
 	}
@@ -209,7 +209,7 @@ func (w *Wire) shut() {
 	w.closed = true
 	waiting := w.waiting
 	w.waiting = nil
-	streams := make([]*Stream, 0, len(w.streams))
+	streams := make([]*wireConn, 0, len(w.streams))
 	for s := range w.streams {
 		streams = append(streams, s)
 	}
@@ -329,17 +329,17 @@ func (w *Wire) serve(ctx context.Context, c *rawConn) {
 		return // a probe, which has its answer
 	}
 	select {
-	case w.accepted[s.Hello.Purpose] <- s:
+	case w.accepted[s.hello.Purpose] <- Stream{Conn: s, Hello: s.hello}:
 	case <-ctx.Done():
 		s.Close()
 		if ctx.Err() != context.Canceled {
-			w.refusals.add(c.addr, &RefusedError{Reason: Busy, Detail: s.Hello.Purpose.String(), Hello: s.Hello}, false)
+			w.refusals.add(c.addr, &RefusedError{Reason: Busy, Detail: s.hello.Purpose.String(), Hello: s.hello}, false)
 		}
 	}
 }
 
 // welcome does TLS and the hellos on an accepted connection.
-func (w *Wire) welcome(ctx context.Context, c *rawConn) (*Stream, *RefusedError) {
+func (w *Wire) welcome(ctx context.Context, c *rawConn) (*wireConn, *RefusedError) {
 	deadline, _ := ctx.Deadline()
 	c.SetDeadline(deadline)
 	t := tls.Server(c, w.identity.server)
@@ -359,7 +359,7 @@ func (w *Wire) welcome(ctx context.Context, c *rawConn) (*Stream, *RefusedError)
 	if id, err := certifiedNode(t); err != nil || id != theirs.Node {
 		refused = &RefusedError{Reason: BadHello, Detail: "the certificate names another node", Hello: theirs}
 	}
-	s := &Stream{Conn: t, Hello: theirs, wire: w, raw: c, accepted: true}
+	s := &wireConn{Conn: t, hello: theirs, wire: w, raw: c, accepted: true}
 	if refused == nil && theirs.Purpose != purposeProbe {
 		refused = w.join(ctx, s)
 	}
@@ -399,7 +399,7 @@ func readHello(t *tls.Conn) (Hello, error) {
 // was reached; that the port is closed (the process is gone, the machine is not)
 // is found with errors.Is(err, syscall.ECONNREFUSED). The caller closes the
 // stream.
-func (w *Wire) Dial(ctx context.Context, to netip.AddrPort, p Purpose) (*Stream, error) {
+func (w *Wire) Dial(ctx context.Context, to netip.AddrPort, p Purpose) (Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	s, err := w.dial(ctx, to, p)
@@ -413,14 +413,14 @@ func (w *Wire) Dial(ctx context.Context, to netip.AddrPort, p Purpose) (*Stream,
 		w.refusals.add(to.Addr().Unmap(), refused, true)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s for %s: %w", to, p, err)
+		return Stream{}, fmt.Errorf("connect to %s for %s: %w", to, p, err)
 	}
 	s.raw.settle()
-	return s, nil
+	return Stream{Conn: s, Hello: s.hello}, nil
 }
 
 // dial does not look at who else is connected.
-func (w *Wire) dial(ctx context.Context, to netip.AddrPort, p Purpose) (*Stream, error) {
+func (w *Wire) dial(ctx context.Context, to netip.AddrPort, p Purpose) (*wireConn, error) {
 	conn, err := w.network.Dial(ctx, w.from, to)
 	if err != nil {
 		return nil, err
@@ -434,7 +434,7 @@ func (w *Wire) dial(ctx context.Context, to netip.AddrPort, p Purpose) (*Stream,
 }
 
 // introduce does TLS and the hellos on a connection of ours.
-func (w *Wire) introduce(ctx context.Context, c *rawConn, p Purpose) (*Stream, error) {
+func (w *Wire) introduce(ctx context.Context, c *rawConn, p Purpose) (*wireConn, error) {
 	deadline, _ := ctx.Deadline()
 	c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { c.Close() })
@@ -449,16 +449,19 @@ func (w *Wire) introduce(ctx context.Context, c *rawConn, p Purpose) (*Stream, e
 		}
 		return nil, err
 	}
+	if id, err := certifiedNode(t); err != nil || id != a.hello.Node {
+		return nil, &RefusedError{Reason: BadHello, Detail: "the certificate names another node", Hello: a.hello}
+	}
 	if refused := ours.fits(a.hello); refused != nil {
 		return nil, refused
 	}
-	if id, err := certifiedNode(t); err != nil || id != a.hello.Node {
-		return nil, &RefusedError{Reason: BadHello, Detail: "the certificate names another node", Hello: a.hello}
+	if a.hello.Purpose != p {
+		return nil, &RefusedError{Reason: BadHello, Detail: "an answer for " + a.hello.Purpose.String(), Hello: a.hello}
 	}
 	if a.reason != 0 {
 		return nil, &RefusedError{Reason: a.reason, Detail: a.detail, ByPeer: true, Hello: a.hello}
 	}
-	return &Stream{Conn: t, Hello: a.hello, wire: w, raw: c}, nil
+	return &wireConn{Conn: t, hello: a.hello, wire: w, raw: c}, nil
 }
 
 func exchange(t *tls.Conn, ours Hello) (answer, error) {
@@ -485,34 +488,34 @@ func exchange(t *tls.Conn, ours Hello) (answer, error) {
 // join takes a stream among those that stand, unless a process with the same node
 // id lives elsewhere. A process that does not answer for its id any more has
 // lost it, and with it what is left of its streams.
-func (w *Wire) join(ctx context.Context, s *Stream) *RefusedError {
+func (w *Wire) join(ctx context.Context, s *wireConn) *RefusedError {
 	for {
 		rival, refused := w.tryJoin(s)
 		if rival == nil {
 			return refused
 		}
-		if w.lives(ctx, rival.Hello) {
+		if w.lives(ctx, rival.hello) {
 			return &RefusedError{
-				Reason: DuplicateNode, Hello: s.Hello,
-				Detail: fmt.Sprintf("%s lives at %s and claims to at %s, too", s.Hello.Node, rival.Hello.Addr, s.Hello.Addr),
+				Reason: DuplicateNode, Hello: s.hello,
+				Detail: fmt.Sprintf("%s lives at %s and claims to at %s, too", s.hello.Node, rival.hello.Addr, s.hello.Addr),
 			}
 		}
-		w.drop(rival.Hello.Node, rival.Hello.Boot)
+		w.drop(rival.hello.Node, rival.hello.Boot)
 	}
 }
 
-func (w *Wire) tryJoin(s *Stream) (rival *Stream, refused *RefusedError) {
+func (w *Wire) tryJoin(s *wireConn) (rival *wireConn, refused *RefusedError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return nil, &RefusedError{Reason: Closed, Detail: "shutting down", Hello: s.Hello}
+		return nil, &RefusedError{Reason: Closed, Detail: "shutting down", Hello: s.hello}
 	}
 	n := 0
 	for o := range w.streams {
-		if o.Hello.Node != s.Hello.Node {
+		if o.hello.Node != s.hello.Node {
 			continue
 		}
-		if o.Hello.Boot != s.Hello.Boot {
+		if o.hello.Boot != s.hello.Boot {
 			return o, nil
 		}
 		if o.accepted {
@@ -520,7 +523,7 @@ func (w *Wire) tryJoin(s *Stream) (rival *Stream, refused *RefusedError) {
 		}
 	}
 	if s.accepted && n >= streamsEach {
-		return nil, &RefusedError{Reason: TooMany, Detail: fmt.Sprintf("%d streams of %s", n, s.Hello.Node), Hello: s.Hello}
+		return nil, &RefusedError{Reason: TooMany, Detail: fmt.Sprintf("%d streams of %s", n, s.hello.Node), Hello: s.hello}
 	}
 	w.streams[s] = struct{}{}
 	return nil, nil
@@ -534,7 +537,7 @@ func (w *Wire) lives(ctx context.Context, h Hello) bool {
 	s, err := w.dial(ctx, h.Addr, purposeProbe)
 	if err == nil {
 		s.raw.end(s.Conn)
-		return s.Hello.Boot == h.Boot
+		return s.hello.Boot == h.Boot
 	}
 	refused, ok := errors.AsType[*RefusedError](err)
 	return ok && refused.Hello.Node == h.Node && refused.Hello.Boot == h.Boot
@@ -543,9 +546,9 @@ func (w *Wire) lives(ctx context.Context, h Hello) bool {
 // drop closes the streams of one process.
 func (w *Wire) drop(node, boot ID) {
 	w.mu.Lock()
-	var gone []*Stream
+	var gone []*wireConn
 	for s := range w.streams {
-		if s.Hello.Node == node && s.Hello.Boot == boot {
+		if s.hello.Node == node && s.hello.Boot == boot {
 			gone = append(gone, s)
 			delete(w.streams, s)
 		}
@@ -556,7 +559,7 @@ func (w *Wire) drop(node, boot ID) {
 	}
 }
 
-func (w *Wire) forget(s *Stream) {
+func (w *Wire) forget(s *wireConn) {
 	w.mu.Lock()
 	delete(w.streams, s)
 	w.mu.Unlock()
@@ -568,50 +571,53 @@ func (w *Wire) forget(s *Stream) {
 type Stream struct {
 	net.Conn
 	Hello Hello // the peer's
-
-	wire     *Wire
-	raw      *rawConn
-	accepted bool
-	out      atomic.Bool // TLS is over, see StepOut
-	once     sync.Once
-	err      error
-}
-
-// Close ends the stream.
-func (s *Stream) Close() error {
-	s.once.Do(func() {
-		s.wire.forget(s)
-		if s.out.Load() {
-			s.err = s.raw.Close()
-		} else {
-			s.err = s.raw.end(s.Conn)
-		}
-	})
-	return s.err
 }
 
 // StepOut ends TLS on a stream for PurposeRelease, at either end, before
 // anything was sent on it. It gives the bare connection, which another process
 // can inherit, and a secret that only the two ends of this one connection have:
 // what goes over it from now on can be seen and cut off by others, but a message
-// with a MAC under the secret was made for this connection. The stream stays
+// with a MAC under the secret was made for this connection. The stream is still
 // what must be closed.
 //
 // Only the end that dialled may send. It can do so at once: the other has read
 // its hello and nothing beyond.
-func (s *Stream) StepOut() (net.Conn, [32]byte, error) {
-	var secret [32]byte
-	t, ok := s.Conn.(*tls.Conn)
+func (s Stream) StepOut() (net.Conn, [32]byte, error) {
+	c, ok := s.Conn.(*wireConn)
 	if !ok || s.Hello.Purpose != PurposeRelease {
-		return nil, secret, fmt.Errorf("step out of tls on a stream for %s", s.Hello.Purpose)
+		return nil, [32]byte{}, fmt.Errorf("step out of tls on a stream for %s", s.Hello.Purpose)
 	}
-	state := t.ConnectionState()
-	b, err := state.ExportKeyingMaterial("EXPORTER-pen-release", nil, len(secret))
+	state := c.Conn.ConnectionState()
+	secret, err := state.ExportKeyingMaterial("EXPORTER-pen-release", nil, 32)
 	if err != nil {
-		return nil, secret, fmt.Errorf("step out of tls: %w", err)
+		return nil, [32]byte{}, fmt.Errorf("step out of tls: %w", err)
 	}
-	s.out.Store(true)
-	return s.raw.Conn, [32]byte(b), nil
+	c.out.Store(true)
+	return c.raw.Conn, [32]byte(secret), nil
+}
+
+// wireConn is a stream as the Wire knows it.
+type wireConn struct {
+	*tls.Conn
+	hello    Hello // the peer's
+	wire     *Wire
+	raw      *rawConn
+	accepted bool
+	out      atomic.Bool // TLS is over, see Stream.StepOut
+	once     sync.Once
+	err      error
+}
+
+func (c *wireConn) Close() error {
+	c.once.Do(func() {
+		c.wire.forget(c)
+		if c.out.Load() {
+			c.err = c.raw.Close()
+		} else {
+			c.err = c.raw.end(c.Conn)
+		}
+	})
+	return c.err
 }
 
 // rawConn is the connection below TLS.
