@@ -35,6 +35,10 @@ func (d *draft) apply(o Op) error {
 		return d.visits(o)
 	case SeedWith:
 		return d.seed(o)
+	case SetNode:
+		return d.setNode(o)
+	case Request:
+		return nil // see Machine.Apply
 	}
 	return errors.New("unknown operation")
 }

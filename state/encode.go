@@ -139,6 +139,17 @@ var codes = [...]func(*coder, Op) Op{
 		}
 	}),
 	opSeedWith: codeOf(func(c *coder, o *SeedWith) { c.bytes(&o.Seed, MaxCommand) }),
+	opRequest: codeOf(func(c *coder, o *Request) {
+		if c.reading {
+			copy(o.ID[:], c.take(len(o.ID)))
+		} else {
+			c.buf = append(c.buf, o.ID[:]...)
+		}
+	}),
+	opSetNode: codeOf(func(c *coder, o *SetNode) {
+		c.text(&o.Node)
+		c.bool(&o.Drained)
+	}),
 }
 
 func codeOf[T Op](code func(*coder, *T)) func(*coder, Op) Op {

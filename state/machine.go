@@ -55,7 +55,7 @@ func (m *Machine) Watch() <-chan struct{} { return *m.changed.Load() }
 func (m *Machine) ApplyBytes(b []byte) Result {
 	c, err := Decode(b)
 	if err != nil {
-		return m.refuse(err)
+		return m.refuse(err, Command{})
 	}
 	return m.Apply(c)
 }
@@ -63,9 +63,15 @@ func (m *Machine) ApplyBytes(b []byte) Result {
 // Apply applies all of the command or, with an error in the result, nothing of
 // it.
 func (m *Machine) Apply(c Command) Result {
+	if id, ok := c.request(); ok {
+		if r, again := m.View().outcome(id); again {
+			m.refuse(nil, Command{})
+			return r
+		}
+	}
 	d, err := draftOf(m.View(), c, false)
 	if err != nil {
-		return m.refuse(err)
+		return m.refuse(err, c)
 	}
 	// Time has passed under the settings that were; then come those that are.
 	for _, s := range m.View().Services {
@@ -78,15 +84,20 @@ func (m *Machine) Apply(c Command) Result {
 	for _, e := range d.effects {
 		e.do(d.view.Time)
 	}
+	r := Result{Index: d.view.Index}
+	d.view.remember(c, r)
 	m.publish(&d.view, d.changed)
-	return Result{Index: d.view.Index}
+	return r
 }
 
-func (m *Machine) refuse(err error) Result {
+// refuse counts a command that changes nothing.
+func (m *Machine) refuse(err error, c Command) Result {
 	v := *m.View()
 	v.Index++
+	r := Result{Index: v.Index, Err: err}
+	v.remember(c, r)
 	m.publish(&v, false)
-	return Result{Index: v.Index, Err: err}
+	return r
 }
 
 func (m *Machine) publish(v *View, changed bool) {
@@ -100,10 +111,19 @@ func (m *Machine) publish(v *View, changed bool) {
 // command would be applied at all. Nothing changes; the client tables of the
 // result are those of v, without the command's visits.
 func (v *View) With(c Command) (*View, error) {
+	if id, ok := c.request(); ok {
+		if r, again := v.outcome(id); again {
+			next := *v
+			next.Index++
+			return &next, r.Err
+		}
+	}
 	d, err := draftOf(v, c, true)
 	if err != nil {
 		return nil, err
 	}
+	d.view.requests = slices.Clip(d.view.requests)
+	d.view.remember(c, Result{Index: d.view.Index})
 	return &d.view, nil
 }
 

@@ -114,6 +114,8 @@ const (
 	opClearACL
 	opVisits
 	opSeedWith
+	opRequest
+	opSetNode
 )
 
 func (AddService) op() opcode    { return opAddService }

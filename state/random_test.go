@@ -79,6 +79,9 @@ var anyOp = rapid.OneOf(
 	op(func(t *rapid.T) ClearACL { return ClearACL{rapid.IntRange(-1, 10).Draw(t, "list")} }),
 	anyVisits, anyVisits, anyVisits,
 	op(func(t *rapid.T) Set { return Set{"", OptTracking, Int(rapid.IntRange(0, 30).Draw(t, "tracking"))} }),
+	op(func(t *rapid.T) SetNode {
+		return SetNode{rapid.SampledFrom([]string{"", "a", "b", "bad name"}).Draw(t, "node"), rapid.Bool().Draw(t, "drained")}
+	}),
 	op(func(t *rapid.T) SeedWith { return SeedWith{rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "seed")} }),
 )
 
@@ -111,11 +114,15 @@ func op[T Op](draw func(*rapid.T) T) *rapid.Generator[Op] {
 }
 
 var anyCommand = rapid.Custom(func(t *rapid.T) Command {
-	return Command{
+	c := Command{
 		Time: anyTime.Draw(t, "time"),
 		By:   fmt.Sprintf("test %d", rapid.IntRange(0, 9).Draw(t, "by")),
 		Ops:  rapid.SliceOfN(anyOp, 0, 4).Draw(t, "ops"),
 	}
+	if rapid.IntRange(0, 5).Draw(t, "request") == 0 {
+		c.Ops = append([]Op{Request{RequestID{rapid.Uint8Range(0, 5).Draw(t, "id")}}}, c.Ops...)
+	}
+	return c
 })
 
 // anyHistory is commands with which time mostly goes on. Most have one

@@ -15,6 +15,8 @@ type head struct {
 	next     uint32
 	seed     []byte
 	services []serviceHead
+	drained  []string
+	requests []outcome
 }
 
 type serviceHead struct {
@@ -23,7 +25,7 @@ type serviceHead struct {
 }
 
 func headOf(v *View) head {
-	h := head{index: v.Index, time: int64(v.Time), next: v.next, seed: v.Seed}
+	h := head{index: v.Index, time: int64(v.Time), next: v.next, seed: v.Seed, drained: v.drained, requests: v.requests}
 	for _, s := range v.Services {
 		h.services = append(h.services, serviceHead{s.Name, s.ID})
 	}
@@ -45,11 +47,40 @@ func (h *head) code(c *coder) {
 		c.text(&s.name)
 		c.uint32(&s.id)
 	}
+	h.codeCluster(c)
+}
+
+// codeCluster codes what only clusters have; a state without that ends here.
+func (h *head) codeCluster(c *coder) {
+	drained, requests := uint64(len(h.drained)), uint64(len(h.requests))
+	if c.err != nil || c.reading && len(c.buf) == 0 || !c.reading && drained+requests == 0 {
+		return
+	}
+	c.uint64(&drained, MaxNodes)
+	for i := uint64(0); i < drained && c.err == nil; i++ {
+		if c.reading {
+			h.drained = append(h.drained, "")
+		}
+		c.text(&h.drained[i])
+	}
+	c.uint64(&requests, MaxRequests)
+	for i := uint64(0); i < requests && c.err == nil; i++ {
+		if c.reading {
+			h.requests = append(h.requests, outcome{})
+		}
+		h.requests[i].code(c)
+	}
 }
 
 // view returns the view that the head describes, with services that are new.
 func (h *head) view() (*View, error) {
-	v := &View{Index: h.index, Time: Time(h.time), Seed: h.seed, next: h.next}
+	v := &View{Index: h.index, Time: Time(h.time), Seed: h.seed, next: h.next, requests: h.requests}
+	for i, n := range h.drained {
+		if i > 0 && n <= h.drained[i-1] || n == "" || checkName(n) != nil {
+			return nil, fmt.Errorf("drained node %q: bad name or out of order", n)
+		}
+		v.drained = append(v.drained, n)
+	}
 	if v.Time < 0 || v.Time > maxTime {
 		return nil, fmt.Errorf("time %d is outside 0..%d", v.Time, maxTime)
 	}

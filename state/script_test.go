@@ -114,6 +114,12 @@ func (p *player) show(say func(string, ...any), words []string) {
 		}
 		return
 	}
+	if len(words) > 0 && words[0] == "nodes" {
+		for _, n := range words[1:] {
+			say("%s drained: %v", n, v.Drained(n))
+		}
+		return
+	}
 	if len(words) > 0 && words[0] == "ids" {
 		for _, s := range v.Services {
 			say("%s %d", s.Name, s.ID)
@@ -182,6 +188,10 @@ func (p *player) op(t *testing.T, w []string) Op {
 		case "acl":
 			return ClearACL{number10(t, w[2])}
 		}
+	case "request":
+		return Request{RequestID{uint8(number10(t, w[1]))}}
+	case "drain", "undrain":
+		return SetNode{w[1], w[0] == "drain"}
 	case "server":
 		return serverOp(t, service, w[1:])
 	case "fail":

@@ -135,7 +135,9 @@ type View struct {
 	Global   Global
 	Seed     []byte // the settings last seeded from files, see SeedWith
 
-	next uint32 // ID of the next new service
+	next     uint32    // ID of the next new service
+	drained  []string  // ids of nodes, in order
+	requests []outcome // the last ones, the newest last
 }
 
 // Service returns the service of that name, or nil. The empty name means
