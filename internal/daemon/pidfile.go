@@ -12,8 +12,11 @@ type pidFile string
 // writePID writes the decimal number of the process without a line end, as the
 // original does, over what an earlier process left. It is written in place: the
 // user that pen has become may be allowed to write the file, but not the
-// directory.
+// directory. Without a path there is nothing to write, or to remove.
 func writePID(path string) (pidFile, error) {
+	if path == "" {
+		return "", nil
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return "", fmt.Errorf("pid file: %w", err)

@@ -146,46 +146,44 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if err := d.seed(ctx, plan.View); err != nil {
 		return err
 	}
-	if err := d.openControl(ctx, local.Control, who); err != nil {
-		return err
-	}
-	if d.control != nil {
-		defer func() { _ = d.control.Close() }()
-	}
 	d.proxy = proxy.New(proxy.Options{Log: d.log, Files: int(d.files) - reservedFiles, Propose: d.solo.Propose})
-	defer d.closeProxy()
-	if err := d.proxy.Configure(d.solo.View()); err != nil {
+	defer d.closePorts()
+	if err := d.openPorts(ctx, local.Control, who); err != nil {
 		return err
 	}
 	if starter.waited() {
 		d.syslog = newSyslog(dialSyslog) // before the jail, which has no /dev/log
 	}
-	if who != nil {
-		if err := d.solo.Chown(who.uid, who.gid); err != nil {
-			return err
-		}
-	}
 	if err := d.confine(local.Chroot, who); err != nil {
 		return err
 	}
-	if local.PidFile != "" {
-		pid, err := writePID(local.PidFile)
-		if err != nil {
-			return err
-		}
-		defer pid.remove()
+	pid, err := writePID(local.PidFile)
+	if err != nil {
+		return err
 	}
+	defer pid.remove()
 	if err := d.detach(starter); err != nil {
 		return err
 	}
 	return d.serve(ctx)
 }
 
-// closeProxy closes the listeners of a proxy that may never have run.
-func (d *daemon) closeProxy() {
+// openPorts opens the control port, then the listeners. They accept nobody yet.
+func (d *daemon) openPorts(ctx context.Context, text string, who *account) error {
+	if err := d.openControl(ctx, text, who); err != nil {
+		return err
+	}
+	return d.proxy.Configure(d.solo.View())
+}
+
+// closePorts closes what openPorts opened, also if it was never served.
+func (d *daemon) closePorts() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	d.proxy.Drain(ended)
+	if d.control != nil {
+		_ = d.control.Close()
+	}
 }
 
 // account looks up the user that -u asks for; nil stands for none.
@@ -197,9 +195,14 @@ func (d *daemon) account(name string) (*account, error) {
 	return &a, err
 }
 
-// confine shuts the process into the jail and makes it the user that it shall
-// be, for good.
+// confine hands the state over, shuts the process into the jail and makes it the
+// user that it shall be, for good.
 func (d *daemon) confine(dir string, who *account) error {
+	if who != nil {
+		if err := d.solo.Chown(who.uid, who.gid); err != nil {
+			return err
+		}
+	}
 	if dir != "" {
 		if err := jail(dir); err != nil {
 			return err
