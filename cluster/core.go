@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// core is raft with our detection, votes and lease: what the simulation runs,
+// and what a Node is built round.
+type core struct {
+	id      string
+	elector *elector
+	trans   *transport
+	links   *links
+	raft    *raft.Raft
+}
+
+type coreConfig struct {
+	id      string
+	self    netip.AddrPort
+	rank    rank
+	hb      time.Duration
+	quiet   time.Duration // silence after the start; zero only for a node without a past
+	streams streams
+	fsm     raft.FSM
+	logs    raft.LogStore
+	stable  raft.StableStore
+	snaps   raft.SnapshotStore
+	log     *slog.Logger
+	// found is the configuration with which this node begins, if it has none.
+	found *raft.Configuration
+	tune  func(*rules)                           // of the simulation's controls
+	where func(id string) (netip.AddrPort, bool) // newer addresses than raft's; may be nil
+}
+
+// commitTimeout is how often a follower hears of the newest commits at least.
+const commitTimeout = 20 * time.Millisecond
+
+func newCore(c coreConfig) (*core, error) {
+	e := newElector(c.id, c.rank, c.hb, c.quiet, c.log)
+	if c.tune != nil {
+		c.tune(e.rules)
+	}
+	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(c.log), DisableTime: true})
+	k := &core{id: c.id, elector: e, links: newLinks(e, c.streams, c.log)}
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(c.id)
+	// The net below our detection. Its heartbeats go out every tenth to fifth of it.
+	rc.HeartbeatTimeout = c.hb * 3 / 2
+	rc.ElectionTimeout = rc.HeartbeatTimeout
+	rc.LeaderLeaseTimeout = c.hb / 2
+	rc.CommitTimeout = commitTimeout
+	rc.BatchApplyCh = true
+	rc.ShutdownOnRemove = false
+	rc.MaxAppendEntries = 64
+	rc.TrailingLogs = 512
+	rc.SnapshotThreshold = 2048
+	rc.SnapshotInterval = 30 * time.Second
+	rc.NoLegacyTelemetry = true
+	rc.Logger = logger
+	if c.found != nil {
+		// The configuration needs no transport, only raft's idea of one.
+		_, idle := raft.NewInmemTransport(raft.ServerAddress(c.self.String()))
+		if err := raft.BootstrapCluster(rc, c.logs, c.stable, c.snaps, idle, *c.found); err != nil {
+			return nil, fmt.Errorf("found cluster: %w", err)
+		}
+	}
+	k.trans = newTransport(e, c.streams, c.self, logger)
+	k.trans.where = c.where
+	e.ask, e.stand = k.links.ask, func() { k.trans.stand(c.id) }
+	r, err := raft.NewRaft(rc, c.fsm, c.logs, c.stable, c.snaps, k.trans)
+	if err != nil {
+		_ = k.trans.Close()
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	k.raft = r
+	e.raft.Store(r)
+	return k, nil
+}
+
+// run detects and talks until ctx ends; then raft ends, too.
+func (k *core) run(ctx context.Context) {
+	var all sync.WaitGroup
+	all.Go(func() { k.elector.watch(ctx) })
+	all.Go(func() { k.links.run(ctx) })
+	<-ctx.Done()
+	_ = k.trans.Close()
+	_ = k.raft.Shutdown().Error() // it has none
+	all.Wait()
+}
+
+// raftLog passes raft's warnings on, each kind at most every five seconds.
+type raftLog struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func newRaftLog(log *slog.Logger) io.Writer { return &raftLog{log: log, last: map[string]time.Time{}} }
+
+func (l *raftLog) Write(b []byte) (int, error) {
+	line := strings.TrimSpace(string(b))
+	_, line, _ = strings.Cut(line, "] ")
+	line = strings.TrimSpace(line)
+	kind, _, _ := strings.Cut(line, ": ")
+	l.mu.Lock()
+	now := time.Now()
+	fresh := now.Sub(l.last[kind]) >= 5*time.Second
+	if fresh {
+		if len(l.last) > 100 {
+			clear(l.last)
+		}
+		l.last[kind] = now
+	}
+	l.mu.Unlock()
+	if fresh {
+		l.log.Warn("raft has news", "says", line)
+	}
+	return len(b), nil
+}

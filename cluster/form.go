@@ -1,0 +1,307 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The nodes form a cluster by themselves. Each listed node that has no past asks
+// the others who they are. If one is part of a cluster, it joins that. Else,
+// when a majority of the list answers and nobody who answers has a past, the
+// first listed of them collects promises: each node gives one at a time, writes
+// it down first, and takes it back only when the proposer says so. With the
+// promises of a majority the proposer founds the cluster. Two majorities of one
+// list have a node in common, so there are never two clusters.
+
+// promise is a formation that a node has agreed to.
+type promise struct {
+	Formation ID       `json:"formation"`
+	Proposer  ID       `json:"proposer"`
+	Members   []member `json:"members"`
+}
+
+type member struct {
+	Node ID             `json:"node"`
+	Addr netip.AddrPort `json:"addr"`
+}
+
+// formAsk is what a node asks in order to form: who are you, if nothing is set.
+type formAsk struct {
+	Promise *promise `json:"promise,omitempty"`
+	Abort   *ID      `json:"abort,omitempty"`
+}
+
+// formed is the answer.
+type formed struct {
+	Formation  ID     `json:"formation"` // zero: none yet
+	Generation uint64 `json:"generation"`
+	State      bool   `json:"state,omitempty"` // it brings the state of a single node along
+	Promised   ID     `json:"promised"`
+	Yes        bool   `json:"yes,omitempty"`
+}
+
+// former is the part of a node that forms.
+type former struct {
+	self    netip.AddrPort
+	peers   []netip.AddrPort // all that are listed, in the order of the list
+	state   bool
+	streams streams
+	log     *slog.Logger
+	pause   time.Duration
+
+	mu     sync.Mutex // guards the papers
+	papers papers
+	save   func(papers) error
+}
+
+func newFormer(self netip.AddrPort, peers []netip.AddrPort, s streams, p papers, save func(papers) error, pause time.Duration, log *slog.Logger) *former {
+	return &former{self: self, peers: peers, streams: s, papers: p, save: save, pause: pause, log: log}
+}
+
+func (f *former) now() papers {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.papers
+}
+
+// keep changes the papers, on the disk first.
+func (f *former) keep(change func(*papers)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.papers
+	change(&p)
+	if err := f.save(p); err != nil {
+		return err
+	}
+	f.papers = p
+	return nil
+}
+
+// serve answers until ctx ends, also when this node has long been formed.
+func (f *former) serve(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		select {
+		case s, ok := <-f.streams.Accept(PurposeForm):
+			if !ok {
+				return
+			}
+			all.Go(func() { f.answer(ctx, s) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (f *former) answer(ctx context.Context, s Stream) {
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	s.SetDeadline(time.Now().Add(2 * time.Second))
+	m, _, err := receiveMessage(s, 0)
+	if err != nil || m.Form == nil {
+		return
+	}
+	a := f.decide(*m.Form)
+	_ = sendMessage(s, message{Reply: &reply{Form: &a}}, nil)
+}
+
+// decide answers a question; a promise is on the disk before it is given.
+func (f *former) decide(q formAsk) formed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.papers
+	yes := false
+	switch {
+	case q.Abort != nil && p.Formation.IsZero() && !p.Found && p.Promise != nil && p.Promise.Formation == *q.Abort && p.Promise.Proposer != p.Node:
+		p.Promise = nil
+		yes = f.save(p) == nil
+	case q.Promise != nil && p.Formation.IsZero() && p.Promise == nil:
+		p.Promise = q.Promise
+		yes = f.save(p) == nil
+	case q.Promise != nil && p.Promise != nil && p.Promise.Formation == q.Promise.Formation:
+		yes = true
+	}
+	if yes && q != (formAsk{}) {
+		f.papers = p
+	}
+	a := formed{Formation: f.papers.Formation, Generation: f.papers.Generation, State: f.state, Yes: yes}
+	if f.papers.Promise != nil {
+		a.Promised = f.papers.Promise.Formation
+	}
+	return a
+}
+
+// ask puts a question to a node.
+func (f *former) ask(ctx context.Context, to netip.AddrPort, q formAsk) (formed, Hello, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	s, err := f.streams.Dial(ctx, to, PurposeForm)
+	if err != nil {
+		return formed{}, Hello{}, err
+	}
+	defer s.Close()
+	s.SetDeadline(time.Now().Add(time.Second))
+	if err := sendMessage(s, message{Form: &q}, nil); err != nil {
+		return formed{}, Hello{}, err
+	}
+	m, _, err := receiveMessage(s, 0)
+	if err == nil && (m.Reply == nil || m.Reply.Form == nil) {
+		err = errors.New("not an answer")
+	}
+	if err != nil {
+		return formed{}, Hello{}, err
+	}
+	return *m.Reply.Form, s.Hello, nil
+}
+
+// seen is a node that has answered.
+type seen struct {
+	member
+	formed
+	place int // in the list
+}
+
+// step is what a node that has no past does next.
+type step uint8
+
+const (
+	stepWait    step = iota
+	stepJoin         // the cluster of somebody
+	stepPropose      // to the others
+	stepAbort        // the own proposal is pointless
+)
+
+// next decides it, from this node's place in the list, its promise and those who
+// answered.
+func next(self seen, p papers, others []seen, listed int) (step, *seen) {
+	for i := range others {
+		if !others[i].Formation.IsZero() {
+			return stepJoin, &others[i]
+		}
+	}
+	if p.Promise != nil && p.Promise.Proposer == p.Node {
+		return stepPropose, nil // begun is finished
+	}
+	if len(others)+1 < listed/2+1 || p.Promise != nil {
+		return stepWait, nil
+	}
+	// Who brings a state goes before the list: it would be lost.
+	first := self
+	for _, o := range others {
+		if o.State && !first.State || o.State == first.State && o.place < first.place {
+			first = o
+		}
+	}
+	if first.Node == self.Node {
+		return stepPropose, nil
+	}
+	return stepWait, nil
+}
+
+// run returns when this node is part of a cluster: founds tells that it is the
+// one to begin it. What it knows then is on the disk.
+func (f *former) run(ctx context.Context) (founds bool, err error) {
+	for first := true; ; first = false {
+		if p := f.now(); !p.Formation.IsZero() {
+			return p.Found, nil
+		}
+		if !first {
+			select {
+			case <-time.After(f.pause):
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		}
+		others := f.look(ctx)
+		p := f.now()
+		self := seen{member: member{p.Node, f.self}, formed: formed{State: f.state}, place: slices.Index(f.peers, f.self)}
+		switch what, whom := next(self, p, others, len(f.peers)); what {
+		case stepJoin:
+			f.log.Info("joining the cluster", "formation", whom.Formation, "member", whom.Addr)
+			err = f.keep(func(p *papers) { p.Formation, p.Generation, p.Promise = whom.Formation, whom.Generation, nil })
+		case stepPropose:
+			err = f.propose(ctx, others)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// look asks everybody at once.
+func (f *former) look(ctx context.Context) []seen {
+	var mu sync.Mutex
+	var all []seen
+	var asking sync.WaitGroup
+	for i, to := range f.peers {
+		if to == f.self {
+			continue
+		}
+		asking.Go(func() {
+			a, h, err := f.ask(ctx, to, formAsk{})
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, seen{member{h.Node, to}, a, i})
+		})
+	}
+	asking.Wait()
+	slices.SortFunc(all, func(a, b seen) int { return a.place - b.place })
+	return all
+}
+
+// propose collects promises and, with a majority, makes this node the founder.
+func (f *former) propose(ctx context.Context, others []seen) error {
+	p := f.now()
+	if p.Promise == nil {
+		m := &promise{Formation: NewID(), Proposer: p.Node, Members: []member{{p.Node, f.self}}}
+		for _, o := range others {
+			m.Members = append(m.Members, o.member)
+		}
+		if err := f.keep(func(p *papers) { p.Promise = m }); err != nil {
+			return err
+		}
+		p = f.now()
+	}
+	var mu sync.Mutex
+	yes := []member{{p.Node, f.self}}
+	var asking sync.WaitGroup
+	for _, m := range p.Promise.Members {
+		if m.Node == p.Node {
+			continue
+		}
+		asking.Go(func() {
+			a, h, err := f.ask(ctx, m.Addr, formAsk{Promise: p.Promise})
+			if err == nil && a.Yes && h.Node == m.Node {
+				mu.Lock()
+				defer mu.Unlock()
+				yes = append(yes, m)
+			}
+		})
+	}
+	asking.Wait()
+	if len(yes) >= len(f.peers)/2+1 {
+		slices.SortFunc(yes, func(a, b member) int { return slices.Index(f.peers, a.Addr) - slices.Index(f.peers, b.Addr) })
+		f.log.Info("founding the cluster", "formation", p.Promise.Formation, "members", len(yes), "listed", len(f.peers))
+		return f.keep(func(p *papers) {
+			p.Formation, p.Generation, p.Found = p.Promise.Formation, 1, true
+			p.Promise = &promise{p.Promise.Formation, p.Node, yes}
+		})
+	}
+	// Not enough. Those who promised are let go, then this node's own promise.
+	for _, m := range p.Promise.Members {
+		if m.Node != p.Node {
+			_, _, _ = f.ask(ctx, m.Addr, formAsk{Abort: &p.Promise.Formation})
+		}
+	}
+	return f.keep(func(p *papers) { p.Promise = nil })
+}

@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+)
+
+// logStore keeps raft's log, and its term and vote. When a method has returned
+// without error what it wrote survives a power cut.
+type logStore interface {
+	raft.LogStore
+	raft.StableStore
+	io.Closer
+}
+
+// segmentBytes is how large a file of the log becomes. It is taken from the disk
+// at once.
+const segmentBytes = 8 << 20
+
+// walStore is the log in files. The package that writes them syncs each append.
+type walStore struct {
+	*wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+func openWAL(dir string, logger hclog.Logger) (logStore, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	meta := &metadb.BoltMetaDB{}
+	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	if err != nil {
+		_ = meta.Close()
+		return nil, fmt.Errorf("open log in %s: %w", dir, err)
+	}
+	return &walStore{w, meta}, nil
+}
+
+func (w *walStore) Close() error { return errors.Join(w.WAL.Close(), w.meta.Close()) }
+
+// IsMonotonic tells raft that the log has no gaps, so that it clears the log
+// before it installs a snapshot beyond the end.
+func (w *walStore) IsMonotonic() bool { return w.WAL.IsMonotonic() }
+
+// memStore is the log in memory, for tests.
+type memStore struct{ *raft.InmemStore }
+
+func (memStore) Close() error { return nil }
+
+// papers are what a node has to remember beside its log.
+type papers struct {
+	Node ID `json:"node"`
+	// Heartbeat is the timeout that this node promised when it last ran. After a
+	// start it is silent for the longer of this and the new one.
+	Heartbeat  time.Duration `json:"heartbeat_ns"`
+	Formation  ID            `json:"formation"` // zero: not part of a cluster yet
+	Generation uint64        `json:"generation"`
+	Promise    *promise      `json:"promise,omitempty"`
+	// Found tells that this node is to begin the cluster with the members of its
+	// promise: a majority has promised, and raft may not have been told yet.
+	Found bool `json:"found,omitempty"`
+}
+
+// archive is the directory of a node.
+type archive struct {
+	dir    string
+	disk   *disk
+	lock   *os.File
+	papers papers
+	past   bool // there were papers
+}
+
+const papersName = "node.json"
+
+// openArchive locks dir and reads what is there. A directory without papers gets
+// new ones: it is another node.
+func openArchive(dir string) (*archive, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	a := &archive{dir: dir, lock: lock, disk: &disk{}}
+	if a.disk.root, err = os.OpenRoot(dir); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	b, err := a.disk.read(papersName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.papers.Node = NewID()
+		err = a.save(a.papers)
+	case err == nil:
+		a.past = true
+		if err = json.Unmarshal(b, &a.papers); err == nil && a.papers.Node.IsZero() {
+			err = errors.New("no node id")
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", filepath.Join(dir, papersName), err)
+		}
+	}
+	if err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// save makes p what this node remembers: whole or not at all, and for good.
+func (a *archive) save(p papers) error {
+	b, err := json.MarshalIndent(p, "", "\t")
+	if err != nil {
+		return err
+	}
+	err = a.disk.create(filepath.Join(a.dir, papersName), func(w io.Writer) error {
+		_, err := w.Write(append(b, '\n'))
+		return err
+	})
+	if err == nil {
+		a.papers = p
+	}
+	return err
+}
+
+func (a *archive) close() {
+	a.disk.root.Close()
+	a.lock.Close()
+}
+
+// chown gives everything in the directory to somebody else.
+func (a *archive) chown(uid, gid int) error {
+	return filepath.WalkDir(a.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, gid)
+	})
+}
+
+func openSnapshots(dir string, log *slog.Logger) (raft.SnapshotStore, error) {
+	s, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(log), DisableTime: true}))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots in %s: %w", dir, err)
+	}
+	return s, nil
+}

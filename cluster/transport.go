@@ -1,0 +1,357 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// streams is what agreement needs of the one port: Wire, or a network in memory.
+type streams interface {
+	// Dial connects to the node at that address. The error is or wraps
+	// syscall.ECONNREFUSED if there is a host but no process.
+	Dial(ctx context.Context, to netip.AddrPort, p Purpose) (Stream, error)
+	// Accept gives what others have dialed.
+	Accept(p Purpose) <-chan Stream
+}
+
+// transport is raft's transport with the rules of the elector on both sides of
+// it. Outside it is raft's own protocol over streams of the wire.
+//
+// There are two of raft's transports below. A request that got lost blocks the
+// heartbeats to that peer until it times out, so they have a short time; a
+// follower with a slow disk needs a long one.
+type transport struct {
+	quick, bulk *raft.NetworkTransport
+	elector     *elector
+	net         *layer
+	rpcs        chan raft.RPC
+	beat        atomic.Pointer[func(raft.RPC)]
+	down        chan struct{}
+	pumps       sync.WaitGroup
+	where       func(id string) (netip.AddrPort, bool) // nil: as raft's configuration says
+}
+
+var errTooEarly = errors.New("no vote leaves this node yet")
+
+func newTransport(e *elector, s streams, self netip.AddrPort, logger hclog.Logger) *transport {
+	down := make(chan struct{})
+	l := &layer{streams: s, self: self, elector: e, down: down, conns: map[net.Conn]bool{}}
+	config := func(timeout time.Duration, stream raft.StreamLayer) *raft.NetworkTransportConfig {
+		return &raft.NetworkTransportConfig{
+			Stream: stream, MaxPool: 2, MaxRPCsInFlight: 8, Timeout: timeout, Logger: logger,
+			MsgpackUseNewTimeFormat: true,
+		}
+	}
+	t := &transport{
+		elector: e, net: l, down: down, rpcs: make(chan raft.RPC),
+		// Longer than a vote may be held back.
+		quick: raft.NewNetworkTransportWithConfig(config(3*e.hb, l)),
+		bulk:  raft.NewNetworkTransportWithConfig(config(max(2*time.Second, 5*e.hb), &deaf{l})),
+	}
+	t.quick.SetHeartbeatHandler(t.heartbeat)
+	t.pumps.Go(t.pump)
+	return t
+}
+
+// Close ends the transport and every stream of it.
+func (t *transport) Close() error {
+	select {
+	case <-t.down:
+		return nil
+	default:
+	}
+	close(t.down)
+	_ = t.quick.Close()
+	_ = t.bulk.Close()
+	t.quick.CloseStreams()
+	t.bulk.CloseStreams()
+	t.net.closeAll()
+	t.pumps.Wait()
+	return nil
+}
+
+func (t *transport) Consumer() <-chan raft.RPC                               { return t.rpcs }
+func (t *transport) LocalAddr() raft.ServerAddress                           { return raft.ServerAddress(t.net.self.String()) }
+func (t *transport) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []byte { return []byte(a) }
+func (t *transport) DecodePeer(b []byte) raft.ServerAddress                  { return raft.ServerAddress(b) }
+func (t *transport) SetHeartbeatHandler(f func(raft.RPC))                    { t.beat.Store(&f) }
+
+// at returns where a node is: its address may be newer than raft's.
+func (t *transport) at(id raft.ServerID, a raft.ServerAddress) raft.ServerAddress {
+	if t.where != nil {
+		if to, ok := t.where(string(id)); ok {
+			return raft.ServerAddress(to.String())
+		}
+	}
+	return a
+}
+
+func isHeartbeat(q *raft.AppendEntriesRequest) bool {
+	return q.PrevLogEntry == 0 && q.PrevLogTerm == 0 && len(q.Entries) == 0 && q.LeaderCommitIndex == 0
+}
+
+func (t *transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, q *raft.AppendEntriesRequest, p *raft.AppendEntriesResponse) error {
+	way, sent := t.bulk, time.Now()
+	if isHeartbeat(q) {
+		way = t.quick
+	}
+	err := way.AppendEntries(id, t.at(id, a), q, p)
+	if err == nil && p.Term == q.Term {
+		t.elector.acked(string(id), q.Term, sent)
+	}
+	return err
+}
+
+func (t *transport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, q *raft.InstallSnapshotRequest, p *raft.InstallSnapshotResponse, data io.Reader) error {
+	sent := time.Now()
+	err := t.bulk.InstallSnapshot(id, t.at(id, a), q, p, data)
+	if err == nil && p.Term == q.Term {
+		t.elector.acked(string(id), q.Term, sent)
+	}
+	return err
+}
+
+func (t *transport) TimeoutNow(id raft.ServerID, a raft.ServerAddress, q *raft.TimeoutNowRequest, p *raft.TimeoutNowResponse) error {
+	return t.quick.TimeoutNow(id, t.at(id, a), q, p)
+}
+
+// RequestVote carries this node's own vote: it waits until that may leave.
+func (t *transport) RequestVote(id raft.ServerID, a raft.ServerAddress, q *raft.RequestVoteRequest, p *raft.RequestVoteResponse) error {
+	if !t.elector.admit(t.down) {
+		return errTooEarly
+	}
+	return t.quick.RequestVote(id, t.at(id, a), q, p)
+}
+
+// RequestPreVote waits too: it would end in a higher term that is of no use.
+func (t *transport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, q *raft.RequestPreVoteRequest, p *raft.RequestPreVoteResponse) error {
+	if !t.elector.admit(t.down) {
+		return errTooEarly
+	}
+	return t.quick.RequestPreVote(id, t.at(id, a), q, p)
+}
+
+// AppendEntriesPipeline returns a pipeline whose acknowledgements count for the lease.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
+	below, err := t.bulk.AppendEntriesPipeline(id, t.at(id, a))
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{AppendPipeline: below, id: string(id), elector: t.elector, done: make(chan raft.AppendFuture), down: make(chan struct{})}
+	p.relay.Go(p.run)
+	return p, nil
+}
+
+type pipeline struct {
+	raft.AppendPipeline
+	id      string
+	elector *elector
+	done    chan raft.AppendFuture
+	down    chan struct{}
+	once    sync.Once
+	relay   sync.WaitGroup
+}
+
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.done }
+
+func (p *pipeline) Close() error {
+	p.once.Do(func() { close(p.down) })
+	err := p.AppendPipeline.Close()
+	p.relay.Wait()
+	return err
+}
+
+func (p *pipeline) run() {
+	for {
+		select {
+		case f := <-p.AppendPipeline.Consumer():
+			if f.Error() == nil && f.Response().Term == f.Request().Term {
+				p.elector.acked(p.id, f.Request().Term, f.Start())
+			}
+			select {
+			case p.done <- f:
+			case <-p.down:
+				return
+			}
+		case <-p.down:
+			return
+		}
+	}
+}
+
+// heartbeat is called beside raft's main loop, which may be waiting for the
+// disk. What could change raft's term or state nevertheless goes there: raft's
+// own fast path would race with the votes it handles.
+func (t *transport) heartbeat(rpc raft.RPC) {
+	q := rpc.Command.(*raft.AppendEntriesRequest)
+	t.hear(q.RPCHeader, q.Term)
+	r, beat := t.elector.raft.Load(), t.beat.Load()
+	if r != nil && beat != nil && r.State() == raft.Follower && r.CurrentTerm() == q.Term {
+		(*beat)(rpc)
+		return
+	}
+	t.pass(rpc)
+}
+
+func (t *transport) hear(h raft.RPCHeader, term uint64) { t.elector.hear(string(h.ID), term) }
+
+// pass gives a request to raft.
+func (t *transport) pass(rpc raft.RPC) bool {
+	select {
+	case t.rpcs <- rpc:
+		return true
+	case <-t.down:
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+		return false
+	}
+}
+
+// pump takes what the others ask of raft. The rules see it first.
+func (t *transport) pump() {
+	for {
+		var rpc raft.RPC
+		select {
+		case rpc = <-t.quick.Consumer():
+		case <-t.down:
+			return
+		}
+		switch q := rpc.Command.(type) {
+		case *raft.AppendEntriesRequest:
+			t.hear(q.RPCHeader, q.Term)
+		case *raft.InstallSnapshotRequest:
+			t.hear(q.RPCHeader, q.Term)
+		case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+			t.pumps.Go(func() { t.vote(rpc) })
+			continue
+		}
+		t.pass(rpc)
+	}
+}
+
+// vote holds a request back until this node may vote, and looks again before the
+// vote leaves: a heartbeat may have been acknowledged in between.
+func (t *transport) vote(rpc raft.RPC) {
+	if !t.elector.admit(t.down) {
+		rpc.Respond(nil, errTooEarly)
+		return
+	}
+	answer := make(chan raft.RPCResponse, 1)
+	if !t.pass(raft.RPC{Command: rpc.Command, RespChan: answer}) {
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+		return
+	}
+	select {
+	case a := <-answer:
+		if v, ok := a.Response.(*raft.RequestVoteResponse); ok && v.Granted && !t.elector.granted() {
+			a = raft.RPCResponse{Error: errTooEarly}
+		}
+		if a.Response == nil && a.Error == nil {
+			a.Error = errTooEarly
+		}
+		rpc.Respond(a.Response, a.Error)
+	case <-t.down:
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+	}
+}
+
+// stand makes raft a candidate at once.
+func (t *transport) stand(id string) {
+	answer := make(chan raft.RPCResponse, 1)
+	h := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(t.LocalAddr())}
+	t.pass(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: h}, RespChan: answer})
+}
+
+// layer gives raft's transports their streams.
+type layer struct {
+	streams streams
+	self    netip.AddrPort
+	elector *elector
+	down    chan struct{}
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // open ones; nil after the end
+}
+
+func (l *layer) Dial(a raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(string(a))
+	if err != nil {
+		return nil, err
+	}
+	// The dial must not outlast the request: heartbeats wait for it.
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, 3*l.elector.hb))
+	defer cancel()
+	s, err := l.streams.Dial(ctx, to, PurposeRaft)
+	if err != nil {
+		return nil, err
+	}
+	l.elector.meet(s.Hello)
+	return l.keep(s.Conn)
+}
+
+func (l *layer) Accept() (net.Conn, error) {
+	select {
+	case s, ok := <-l.streams.Accept(PurposeRaft):
+		if !ok {
+			<-l.down // the port is closed; raft would ask again and again
+			return nil, net.ErrClosed
+		}
+		l.elector.meet(s.Hello)
+		return l.keep(s.Conn)
+	case <-l.down:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *layer) keep(c net.Conn) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns == nil {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	l.conns[c] = true
+	return &kept{c, l}, nil
+}
+
+func (l *layer) closeAll() {
+	l.mu.Lock()
+	conns := l.conns
+	l.conns = nil
+	l.mu.Unlock()
+	for c := range conns {
+		c.Close()
+	}
+}
+
+func (l *layer) Close() error   { return nil }
+func (l *layer) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.self) }
+
+// kept is a stream that the layer closes at the end.
+type kept struct {
+	net.Conn
+	layer *layer
+}
+
+func (k *kept) Close() error {
+	k.layer.mu.Lock()
+	delete(k.layer.conns, k.Conn)
+	k.layer.mu.Unlock()
+	return k.Conn.Close()
+}
+
+// deaf is a layer that only dials.
+type deaf struct{ *layer }
+
+func (d *deaf) Accept() (net.Conn, error) {
+	<-d.down
+	return nil, net.ErrClosed
+}
