@@ -1,0 +1,49 @@
+//go:build !linux
+
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// A VIP can not exist on this system.
+type VIP struct{}
+
+// Check returns errors.ErrUnsupported, or what is wrong with the addresses.
+func Check(cfg Config) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	return fmt.Errorf("hold a virtual address: %w", errors.ErrUnsupported)
+}
+
+// New returns what Check returns.
+func New(cfg Config) (*VIP, error) { return nil, Check(cfg) }
+
+// Run returns errors.ErrUnsupported.
+func (*VIP) Run(context.Context) error { return errors.ErrUnsupported }
+
+// Want does nothing.
+func (*VIP) Want(Want) {}
+
+// State returns that nothing is held.
+func (*VIP) State() State { return State{Clear: true, Err: errors.ErrUnsupported} }
+
+// Changed returns a channel that is never closed.
+func (*VIP) Changed() <-chan struct{} { return nil }
+
+// GuardConns closes the connections.
+func (*VIP) GuardConns(conns []*os.File, _ func(term uint64) []byte) {
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// IsGuard returns false: there is no guard on this system.
+func IsGuard() bool { return false }
+
+// RunGuard returns 1.
+func RunGuard() int { return 1 }
