@@ -108,7 +108,9 @@ func (d *draft) setNode(o SetNode) error {
 	case found == o.Drained:
 		return nil
 	case !o.Drained:
-		d.view.drained = slices.Delete(slices.Clone(d.view.drained), i, i+1)
+		if d.view.drained = slices.Delete(slices.Clone(d.view.drained), i, i+1); len(d.view.drained) == 0 {
+			d.view.drained = nil // as in a state that never had any
+		}
 	case len(d.view.drained) == MaxNodes:
 		return fmt.Errorf("%d drained nodes are the most", MaxNodes)
 	default:
