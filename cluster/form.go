@@ -14,8 +14,8 @@ import (
 // the others who they are. If one is part of a cluster, it joins that. Else,
 // when a majority of the list answers and nobody who answers has a past, the
 // first listed of them collects promises: each node gives one at a time, writes
-// it down first, and takes it back only when the proposer says so. With the
-// promises of a majority the proposer founds the cluster. Two majorities of one
+// it down first, and takes it back only when the proposer says so or does not
+// hold it itself any more. With the promises of a majority the proposer founds the cluster. Two majorities of one
 // list have a node in common, so there are never two clusters.
 
 // promise is a formation that a node has agreed to.
@@ -219,7 +219,19 @@ func (f *former) run(ctx context.Context) (founds bool, err error) {
 				return false, ctx.Err()
 			}
 		}
+		before := f.now()
 		others := f.look(ctx)
+		if dead(before, others) {
+			// Unless it was aborted and given anew meanwhile.
+			err = f.keep(func(p *papers) {
+				if p.Promise != nil && p.Promise.Formation == before.Promise.Formation {
+					p.Promise = nil
+				}
+			})
+			if err != nil {
+				return false, err
+			}
+		}
 		p := f.now()
 		self := seen{member: member{p.Node, f.self}, formed: formed{State: f.state}, place: slices.Index(f.peers, f.self)}
 		switch what, whom := next(self, p, others, len(f.peers)); what {
@@ -233,6 +245,28 @@ func (f *former) run(ctx context.Context) (founds bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// dead tells that nothing will come of the promise that this node has given: the
+// proposer does not hold it any more, and it never proposes one again; or there
+// is another node in its place. The answers are newer than the promise.
+func dead(p papers, others []seen) bool {
+	if p.Promise == nil || p.Promise.Proposer == p.Node {
+		return false
+	}
+	for _, o := range others {
+		if o.Node == p.Promise.Proposer {
+			return o.Formation.IsZero() && o.Promised != p.Promise.Formation
+		}
+	}
+	for _, o := range others {
+		for _, m := range p.Promise.Members {
+			if m.Node == p.Promise.Proposer && m.Addr == o.Addr {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // look asks everybody at once.

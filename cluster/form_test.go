@@ -53,7 +53,7 @@ func TestNextStep(t *testing.T) {
 // TestNeverTwoClusters lets nodes form through cuts and restarts. Whatever
 // happens, all that are part of a cluster are part of one.
 func TestNeverTwoClusters(t *testing.T) {
-	for seed := range int64(40) {
+	for seed := range int64(60) {
 		for _, n := range []int{2, 3, 5} {
 			synctest.Test(t, func(t *testing.T) { formThroughFaults(t, seed, n) })
 		}
@@ -100,6 +100,13 @@ func formThroughFaults(t *testing.T, seed int64, n int) {
 			}
 		})
 		lives[i] = func() { mu.Lock(); host.vanish(rng.Intn(2) == 0); mu.Unlock(); cancel(); all.Wait() }
+	}
+	net.slow = 30
+	for i := range n {
+		for j := range n {
+			net.cut[[2]int{i, j}] = rng.Intn(2) == 0
+		}
+		start(i)
 	}
 	for range 60 {
 		time.Sleep(time.Duration(rng.Intn(200)) * ms)

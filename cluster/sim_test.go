@@ -30,7 +30,8 @@ type weather struct {
 	slow   int    // percent of slow chunks outside faults
 	dur    time.Duration
 	tune   func(*rules)
-	awake  bool // a restarted voter is not silent
+	awake  bool          // a restarted voter is not silent
+	disk   time.Duration // how long each write of the log takes
 }
 
 type figures struct {
@@ -53,6 +54,18 @@ type simNode struct {
 
 type simFSM struct{}
 
+// slowStore is a log on a slow disk.
+type slowStore struct {
+	raft.LogStore
+	takes time.Duration
+}
+
+func (s *slowStore) StoreLogs(l []*raft.Log) error {
+	time.Sleep(s.takes)
+	return s.LogStore.StoreLogs(l)
+}
+func (s *slowStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
 type sim struct {
 	t      *testing.T
 	w      weather
@@ -74,7 +87,7 @@ func (s *sim) start(i int, found *raft.Configuration) {
 	}
 	k, err := newCore(coreConfig{
 		id: s.ids[i].String(), self: memAddr(i), hb: s.w.hb, quiet: quiet, streams: host, fsm: simFSM{},
-		logs: s.stores[i], stable: s.stores[i], snaps: raft.NewInmemSnapshotStore(),
+		logs: &slowStore{s.stores[i], s.w.disk}, stable: s.stores[i], snaps: raft.NewInmemSnapshotStore(),
 		log: slog.New(slog.DiscardHandler), found: found, tune: s.w.tune,
 	})
 	if err != nil {
@@ -160,6 +173,7 @@ func (s *sim) play() {
 	var died, healed time.Time
 	last, calm := -1, true
 	phase, next := start.Add(10*time.Second), start.Add(5*time.Second)
+	writes := start.Add(5 * time.Second)
 	for time.Since(start) < w.dur {
 		time.Sleep(ms)
 		now := time.Now()
@@ -191,6 +205,10 @@ func (s *sim) play() {
 				s.changes++
 				last = holder
 			}
+		}
+		if w.disk > 0 && holder >= 0 && now.After(writes) {
+			writes = now.Add(100 * ms)
+			s.nodes[holder].core.raft.Apply([]byte("x"), 0)
 		}
 		die := -1
 		if w.faults && !calm {
@@ -389,10 +407,23 @@ func TestSimCalm(t *testing.T) {
 	}
 }
 
+// TestSimSlowDisk: every write of every log takes three timeouts. That costs
+// commits, not the lease: heartbeats do not wait for the disk.
+func TestSimSlowDisk(t *testing.T) {
+	a := trial(t, weather{name: "slow disk", hb: 200 * ms, calm: true, disk: 600 * ms, dur: time.Minute})
+	if a.overlap > 0 || a.changes != 1 {
+		t.Errorf("two leases for %v, %d holders, want one for the whole time", a.overlap, a.changes)
+	}
+	if lost := a.virtual - a.held; lost > 4*time.Second {
+		t.Errorf("no lease for %v of %v", lost, a.virtual)
+	}
+}
+
 // TestSimControls breaks the rules on purpose. The checker must see it.
 func TestSimControls(t *testing.T) {
 	for _, w := range []weather{
 		{name: "lease of 1.5 timeouts", tune: func(r *rules) { r.length = r.hb * 3 / 2 }},
+		{name: "a restarted voter is not silent", awake: true, storm: 100, tune: func(r *rules) { r.length = r.hb }},
 		{name: "no voter's rule", tune: func(r *rules) { r.lax = true; r.length = r.hb }},
 	} {
 		w.hb, w.faults, w.dur = 200*ms, true, 4*time.Minute
