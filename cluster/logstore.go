@@ -137,7 +137,7 @@ func (a *archive) save(p papers) error {
 }
 
 func (a *archive) close() {
-	a.disk.root.Close()
+	_ = a.disk.root.Close()
 	a.lock.Close()
 }
 

@@ -172,9 +172,9 @@ func (p *memPipe) nudge() {
 
 func (p *memPipe) end(err error, at time.Time) {
 	p.mu.Lock()
-	if p.over == nil || err == net.ErrClosed {
+	if p.over == nil || errors.Is(err, net.ErrClosed) {
 		p.over, p.overAt = err, later(at, p.last)
-		if err == net.ErrClosed {
+		if errors.Is(err, net.ErrClosed) {
 			p.overAt, p.chunks = at, nil
 		}
 	}
@@ -191,7 +191,7 @@ func (p *memPipe) read(b []byte) (int, error) {
 		p.mu.Lock()
 		wait := time.Hour
 		switch {
-		case p.over == net.ErrClosed:
+		case errors.Is(p.over, net.ErrClosed):
 			p.mu.Unlock()
 			return 0, p.over
 		case !p.limit.IsZero() && !now.Before(p.limit):
@@ -250,7 +250,7 @@ func (c *memConn) Write(b []byte) (int, error) {
 	c.in.mu.Lock()
 	over := c.in.over
 	c.in.mu.Unlock()
-	if over == net.ErrClosed {
+	if errors.Is(over, net.ErrClosed) {
 		return 0, over
 	}
 	p := c.out

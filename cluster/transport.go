@@ -40,6 +40,8 @@ type transport struct {
 	where       func(id string) (netip.AddrPort, bool) // nil: as raft's configuration says
 }
 
+const connsKept = 2
+
 var errTooEarly = errors.New("no vote leaves this node yet")
 
 func newTransport(e *elector, s streams, self netip.AddrPort, logger hclog.Logger) *transport {
@@ -47,7 +49,7 @@ func newTransport(e *elector, s streams, self netip.AddrPort, logger hclog.Logge
 	l := &layer{streams: s, self: self, elector: e, down: down, conns: map[net.Conn]bool{}}
 	config := func(timeout time.Duration, stream raft.StreamLayer) *raft.NetworkTransportConfig {
 		return &raft.NetworkTransportConfig{
-			Stream: stream, MaxPool: 2, MaxRPCsInFlight: 8, Timeout: timeout, Logger: logger,
+			Stream: stream, MaxPool: connsKept, MaxRPCsInFlight: 8, Timeout: timeout, Logger: logger,
 			MsgpackUseNewTimeFormat: true,
 		}
 	}
@@ -129,7 +131,7 @@ func (t *transport) RequestVote(id raft.ServerID, a raft.ServerAddress, q *raft.
 	if !t.elector.admit(t.down) {
 		return errTooEarly
 	}
-	return t.quick.RequestVote(id, t.at(id, a), q, p)
+	return t.again(func() error { return t.quick.RequestVote(id, t.at(id, a), q, p) })
 }
 
 // RequestPreVote waits too: it would end in a higher term that is of no use.
@@ -137,7 +139,22 @@ func (t *transport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, q *ra
 	if !t.elector.admit(t.down) {
 		return errTooEarly
 	}
-	return t.quick.RequestPreVote(id, t.at(id, a), q, p)
+	return t.again(func() error { return t.quick.RequestPreVote(id, t.at(id, a), q, p) })
+}
+
+// again tries once more for each connection that may have been kept from before
+// the peer was started anew: raft asks for a vote once in an election, and would
+// wait for its timer.
+func (t *transport) again(call func() error) error {
+	start := time.Now()
+	err := call()
+	for range connsKept {
+		if err == nil || time.Since(start) > t.elector.hb/4 {
+			break
+		}
+		err = call()
+	}
+	return err
 }
 
 // AppendEntriesPipeline returns a pipeline whose acknowledgements count for the lease.
