@@ -205,6 +205,9 @@ func (v *VIP) announce(answering bool) {
 // probe beside it makes another owner speak up.
 func (v *VIP) tellNeighbours() {
 	sent, errs := uint64(0), []error(nil)
+	// Said before the lease is asked: a handover that ends the answers in between
+	// waits for the frames.
+	v.learn(func(f *facts, _ *State) { f.sends = true })
 	for _, t := range v.targets {
 		s := v.segments[t.Link]
 		if s == nil || !s.link.ready() {
@@ -228,7 +231,10 @@ func (v *VIP) tellNeighbours() {
 	if err := errors.Join(errs...); err != nil {
 		v.log.Warn("announcement not sent", "err", err)
 	}
-	v.learn(func(_ *facts, s *State) { s.Announced += sent })
+	v.learn(func(f *facts, s *State) {
+		f.sends = false
+		s.Announced += sent
+	})
 }
 
 // claimed is told of every claim on a segment, most of which are none of ours.
@@ -247,10 +253,7 @@ func (v *VIP) claimed(on string, addr netip.Addr, mac net.HardwareAddr) {
 	if first {
 		v.log.Error("another node claims an address of ours", "vip", addr, "iface", on, "mac", mac.String())
 	}
-	v.mu.Lock()
-	v.restart = true
-	v.mu.Unlock()
-	kick(v.addressKick)
+	v.Announce()
 }
 
 // openSegments has a segment for every interface, as it is now. It reports

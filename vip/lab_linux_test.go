@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 
 // A line tells a node what to do.
 type line struct {
-	Do       string // config, check, want, conn, listen, quit
+	Do       string // config, check, want, conn, listen, announce, quit
 	Vips     []string
 	Name     string
 	Lease    time.Duration
@@ -139,6 +139,8 @@ func node() int {
 				go echo(s)
 			}
 			say(word{Text: "listen", Err: text(err)})
+		case "announce":
+			v.Announce()
 		case "quit":
 			stop()
 			err := <-ended
@@ -209,6 +211,9 @@ type lab struct {
 	ns netns.NsHandle
 	nl *netlink.Handle
 	br netlink.Link
+
+	mu   sync.Mutex
+	said time.Time // when the first byte came to a peer
 }
 
 var (
@@ -312,12 +317,18 @@ type host struct {
 // host starts a node with the address 10.9.0.N.
 func (l *lab) host(n int) *host {
 	l.t.Helper()
+	return l.hostOf(n, &syscall.SysProcAttr{})
+}
+
+func (l *lab) hostOf(n int, attr *syscall.SysProcAttr) *host {
+	l.t.Helper()
 	t := l.t
 	h := &host{t: t, lab: l, news: make(chan struct{}), words: make(chan word, 16)}
 	h.cmd = exec.Command("/proc/self/exe")
 	h.cmd.Env = append(os.Environ(), nodeEnv+"=1")
 	h.cmd.Stderr = &logWriter{t: t, who: fmt.Sprint("node ", n)}
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	attr.Cloneflags = syscall.CLONE_NEWNET
+	h.cmd.SysProcAttr = attr
 	stdin, err := h.cmd.StdinPipe()
 	must(t, err)
 	stdout, err := h.cmd.StdoutPipe()

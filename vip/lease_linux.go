@@ -129,7 +129,7 @@ func (v *VIP) loseFence(err error) {
 	v.fence.hangUp()
 	v.fence = nil
 	v.retry = time.Time{}
-	v.learn(func(f *facts, _ *State) { *f = facts{clear: f.clear, all: f.all, bare: !f.clear} })
+	v.learn(func(f *facts, _ *State) { *f = facts{clear: f.clear, all: f.all, sends: f.sends, bare: !f.clear} })
 	kick(v.addressKick)
 }
 

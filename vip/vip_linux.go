@@ -121,6 +121,7 @@ type facts struct {
 	tells  bool // it is open for answers
 	clear  bool // no address is in the kernel
 	all    bool // every address is
+	sends  bool // announcements may be on their way
 	bare   bool // an address may be there without a kernel lease
 }
 
@@ -171,6 +172,16 @@ func (v *VIP) GuardConns(conns []*os.File, released func(term uint64) []byte) {
 	v.released, v.words = released, v.words+1
 	v.mu.Unlock()
 	kick(v.leaseKick)
+}
+
+// Announce begins the announcements anew, if there is anything to announce. It
+// is for news that only the caller has: that a partition of the network has
+// healed. It never waits.
+func (v *VIP) Announce() {
+	v.mu.Lock()
+	v.restart = true
+	v.mu.Unlock()
+	kick(v.addressKick)
 }
 
 // State returns what is. It is the caller's copy.
@@ -269,7 +280,7 @@ func (v *VIP) learn(change func(*facts, *State)) {
 	before := visible(&v.state)
 	change(&v.facts, &v.state)
 	f, s := &v.facts, &v.state
-	s.Answering = f.answer || f.bare
+	s.Answering = f.answer || f.sends || f.bare
 	s.Clear = f.clear && !f.pass && !f.answer
 	held := f.all && (f.passes || !f.fence) && !v.ending
 	if held && !s.Held {

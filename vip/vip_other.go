@@ -29,6 +29,9 @@ func (*VIP) Run(context.Context) error { return errors.ErrUnsupported }
 // Want does nothing.
 func (*VIP) Want(Want) {}
 
+// Announce does nothing.
+func (*VIP) Announce() {}
+
 // State returns that nothing is held.
 func (*VIP) State() State { return State{Clear: true, Err: errors.ErrUnsupported} }
 
