@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 
 // A line tells a node what to do.
 type line struct {
-	Do       string // config, check, want, conn, listen, announce, quit
+	Do       string // config, check, want, conn, listen, announce, reserve, free, quit
 	Vips     []string
 	Name     string
 	Lease    time.Duration
@@ -96,6 +96,7 @@ func node() int {
 	var v *VIP
 	ended := make(chan error, 1)
 	wants := make(chan line)
+	var reserved []*os.File
 	in := json.NewDecoder(os.Stdin)
 	for {
 		var l line
@@ -139,6 +140,16 @@ func node() int {
 				go echo(s)
 			}
 			say(word{Text: "listen", Err: text(err)})
+		case "reserve": // the low numbers of descriptors
+			for range 400 {
+				f, _ := os.Open(os.DevNull)
+				reserved = append(reserved, f)
+			}
+		case "free":
+			for _, f := range reserved {
+				f.Close()
+			}
+			say(word{Text: "free"})
 		case "announce":
 			v.Announce()
 		case "quit":
