@@ -312,14 +312,15 @@ const (
 	TooMany        Reason = 12 // more connections than one peer may have
 	Busy           Reason = 13 // nobody took the connection in time
 	Closed         Reason = 14 // gone before it said who it is
+	BadPacket      Reason = 15 // a packet that was not sealed with our key for our cluster
 
-	reasonEnd Reason = 15
+	reasonEnd Reason = 16
 )
 
 var reasons = [...]string{
 	WrongKey: "wrong key", OtherCluster: "other cluster", OtherVersion: "incompatible version", DuplicateNode: "duplicate node id",
 	OtherFormation: "other formation", Itself: "itself", NotTLS: "not tls", NoCertificate: "no certificate", BadHello: "bad hello", TooSlow: "too slow",
-	TooMuch: "too much", TooMany: "too many", Busy: "busy", Closed: "closed",
+	TooMuch: "too much", TooMany: "too many", Busy: "busy", Closed: "closed", BadPacket: "bad packet",
 }
 
 func (r Reason) String() string {

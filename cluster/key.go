@@ -139,6 +139,8 @@ func (k Key) authority() []byte { return k.derive("certificate authority", 32) }
 // gossip belongs to one cluster of those that use the key.
 func (k Key) gossip(name string) []byte { return k.derive("gossip "+name, 32) }
 
+const labelPrefix = "pen-"
+
 // label is a name for the key that may be seen by anybody. Two nodes that differ
 // in it have different keys.
-func (k Key) label() string { return "pen-" + hex.EncodeToString(k.derive("label", 16)) }
+func (k Key) label() string { return labelPrefix + hex.EncodeToString(k.derive("label", 16)) }

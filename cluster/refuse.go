@@ -22,13 +22,29 @@ type Refusal struct {
 	Count       uint64
 }
 
-// Bounds: an attacker makes neither the table nor the log grow.
+// Bounds: an attacker makes neither the table nor the log grow, nor the noise
+// push out what somebody has to mend.
 const (
-	refusalsMax    = 64
-	refusalAgain   = time.Minute // one address, one reason: once in
-	refusalsLogged = 10          // lines in
-	refusalWindow  = 10 * time.Second
+	refusalsMax  = 32          // of noise; and as many of the rest
+	refusalAgain = time.Minute // one address, one reason: logged once in
+	linesMax     = 10          // logged in
+	linesWindow  = 10 * time.Second
 )
+
+// lineLimit bounds what is logged because of others.
+type lineLimit struct {
+	since time.Time
+	lines int
+}
+
+// allow tells whether one more line may be written now.
+func (l *lineLimit) allow(now time.Time) bool {
+	if now.Sub(l.since) >= linesWindow {
+		l.since, l.lines = now, 0
+	}
+	l.lines++
+	return l.lines <= linesMax
+}
 
 type refusalKey struct {
 	peer   netip.Addr
@@ -48,8 +64,7 @@ type refusals struct {
 	mu      sync.Mutex // guards what follows
 	entries map[refusalKey]*refusalEntry
 	total   [reasonEnd]uint64
-	window  time.Time
-	lines   int
+	lines   lineLimit
 	silent  uint64 // not logged since the last line
 }
 
@@ -60,18 +75,22 @@ func (r *refusals) add(peer netip.Addr, e *RefusedError, dialed bool) {
 	if e.Reason < reasonEnd { // a later version may have more
 		r.total[e.Reason]++
 	}
-	entry := r.entry(refusalKey{peer, e.Reason, dialed}, now)
-	entry.Detail, entry.Node, entry.Last = e.Detail, e.Hello.Node, now
+	key := refusalKey{peer, e.Reason, dialed}
+	if e.Reason == BadPacket {
+		key.peer = netip.Addr{} // whose address it bears is anybody's guess
+	}
+	entry := r.entry(key, now)
+	entry.Peer, entry.Detail, entry.Node, entry.Last = peer, e.Detail, e.Hello.Node, now
 	entry.Count++
 	count, silent := entry.Count, r.silent
-	loud := now.Sub(entry.logged) >= refusalAgain && r.line(now)
+	loud := now.Sub(entry.logged) >= refusalAgain && r.lines.allow(now)
 	if loud {
 		entry.logged, r.silent = now, 0
 	} else {
 		r.silent++
 	}
 	r.mu.Unlock()
-	if !loud || r.log == nil {
+	if !loud {
 		return
 	}
 	args := []any{"peer", peer, "reason", e.Reason.String(), "detail", e.Detail, "by_peer", e.ByPeer, "count", count, "not_logged", silent}
@@ -84,24 +103,24 @@ func (r *refusals) add(peer netip.Addr, e *RefusedError, dialed bool) {
 // level: a mistake of the operator's is worth a warning, noise of the network is
 // not.
 func (r Reason) level() slog.Level {
-	switch r {
-	case DuplicateNode:
+	switch {
+	case r == DuplicateNode:
 		return slog.LevelError
-	case Closed, Itself:
+	case r == Closed || r == Itself:
 		return slog.LevelDebug
-	case NotTLS, NoCertificate, TooSlow, TooMuch:
+	case r.noise():
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn
 }
 
-// line tells whether one more line may be written now.
-func (r *refusals) line(now time.Time) bool {
-	if now.Sub(r.window) >= refusalWindow {
-		r.window, r.lines = now, 0
+// noise is what anybody can make us note.
+func (r Reason) noise() bool {
+	switch r {
+	case NotTLS, NoCertificate, TooSlow, TooMuch, TooMany, BadPacket, Closed, Itself:
+		return true
 	}
-	r.lines++
-	return r.lines <= refusalsLogged
+	return false
 }
 
 // entry finds or makes room for one.
@@ -112,17 +131,22 @@ func (r *refusals) entry(k refusalKey, now time.Time) *refusalEntry {
 	if r.entries == nil {
 		r.entries = map[refusalKey]*refusalEntry{}
 	}
-	if len(r.entries) >= refusalsMax {
-		var oldest refusalKey
-		var at time.Time
-		for k, e := range r.entries {
-			if at.IsZero() || e.Last.Before(at) {
-				oldest, at = k, e.Last
-			}
+	var oldest *refusalEntry
+	var at refusalKey
+	n := 0
+	for o, e := range r.entries {
+		if o.reason.noise() != k.reason.noise() {
+			continue
 		}
-		delete(r.entries, oldest)
+		n++
+		if oldest == nil || e.Last.Before(oldest.Last) {
+			oldest, at = e, o
+		}
 	}
-	e := &refusalEntry{Refusal: Refusal{Peer: k.peer, Reason: k.reason, Dialed: k.dialed, First: now}}
+	if n >= refusalsMax {
+		delete(r.entries, at)
+	}
+	e := &refusalEntry{Refusal: Refusal{Reason: k.reason, Dialed: k.dialed, First: now}}
 	r.entries[k] = e
 	return e
 }
@@ -153,9 +177,9 @@ func (r *refusals) totals() map[Reason]uint64 {
 // trouble logs that the port itself does not work, now and then.
 func (r *refusals) trouble(err error) {
 	r.mu.Lock()
-	loud := r.line(time.Now())
+	loud := r.lines.allow(time.Now())
 	r.mu.Unlock()
-	if loud && r.log != nil {
+	if loud {
 		r.log.Warn("cluster port can not accept", "err", err)
 	}
 }

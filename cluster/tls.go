@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -67,7 +68,7 @@ func newIdentity(key Key, node ID) (*identity, error) {
 	stranger := id.server.Clone()
 	stranger.Certificates = nil
 	id.server.GetConfigForClient = func(hi *tls.ClientHelloInfo) (*tls.Config, error) {
-		if hi.ServerName == "" || hi.ServerName == label {
+		if hi.ServerName == label || !strings.HasPrefix(hi.ServerName, labelPrefix) {
 			return nil, nil
 		}
 		// It has another key and says so. Nothing is signed for it: it is told

@@ -26,6 +26,7 @@ const (
 	handshakesMax  = 64              // at once, of all strangers together
 	handshakesEach = 16              // at once, of one address
 	streamsEach    = 64              // accepted from one node that has proved itself
+	nodesMax       = 64              // remembered
 	acceptBacklog  = 16              // of one purpose that nobody has taken yet
 	probeTime      = time.Second     // for a process to show that it lives
 	closeTime      = 100 * time.Millisecond
@@ -74,6 +75,7 @@ type Wire struct {
 	hello   Hello
 	waiting []*rawConn // accepted and not yet through their hellos, oldest first
 	streams map[*wireConn]struct{}
+	nodes   map[ID]sighting // the process that each node was last
 	closed  bool
 }
 
@@ -81,9 +83,12 @@ type Wire struct {
 func NewWire(cfg WireConfig) (*Wire, error) {
 	w := &Wire{
 		log: cfg.Log, network: cfg.Network, hello: cfg.Hello, from: cfg.Listen.Addr(),
-		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{},
+		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{},
 	}
-	w.refusals.log = cfg.Log
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
+	w.refusals.log = w.log
 	for _, p := range cfg.Peers {
 		w.known[p.Unmap().WithZone("")] = true
 	}
@@ -93,8 +98,8 @@ func NewWire(cfg WireConfig) (*Wire, error) {
 	if w.network == nil {
 		w.network = kernel{}
 	}
-	if !w.from.IsValid() || w.from.IsUnspecified() {
-		w.from = netip.Addr{}
+	if !w.from.IsValid() || w.from.IsUnspecified() || w.from.Zone() != "" {
+		return nil, fmt.Errorf("cluster port: %s is no address that others can reach", cfg.Listen)
 	}
 	w.hello.Min, w.hello.Max, w.hello.Purpose = ProtocolMin, ProtocolMax, purposeProbe
 	if err := w.hello.Check(); err != nil {
@@ -219,9 +224,11 @@ func (w *Wire) shut() {
 	for _, c := range waiting {
 		c.Close()
 	}
+	var closing sync.WaitGroup
 	for _, s := range streams {
-		s.Close()
+		closing.Go(func() { s.Close() })
 	}
+	closing.Wait()
 }
 
 func (w *Wire) acceptLoop(ctx context.Context, serving *sync.WaitGroup) error {
@@ -359,7 +366,7 @@ func (w *Wire) welcome(ctx context.Context, c *rawConn) (*wireConn, *RefusedErro
 	if id, err := certifiedNode(t); err != nil || id != theirs.Node {
 		refused = &RefusedError{Reason: BadHello, Detail: "the certificate names another node", Hello: theirs}
 	}
-	s := &wireConn{Conn: t, hello: theirs, wire: w, raw: c, accepted: true}
+	s := &wireConn{Conn: t, hello: theirs, wire: w, raw: c}
 	if refused == nil && theirs.Purpose != purposeProbe {
 		refused = w.join(ctx, s)
 	}
@@ -370,10 +377,10 @@ func (w *Wire) welcome(ctx context.Context, c *rawConn) (*wireConn, *RefusedErro
 	err = writeFrame(t, a.appendTo(nil))
 	switch {
 	case refused != nil:
-		c.end(t)
+		_ = c.end(t)
 		return nil, refused
 	case theirs.Purpose == purposeProbe:
-		c.end(t)
+		_ = c.end(t)
 		return nil, nil
 	case err != nil:
 		s.Close()
@@ -404,6 +411,7 @@ func (w *Wire) Dial(ctx context.Context, to netip.AddrPort, p Purpose) (Stream, 
 	defer cancel()
 	s, err := w.dial(ctx, to, p)
 	if err == nil {
+		s.dialed = to
 		if refused := w.join(ctx, s); refused != nil {
 			s.raw.Close()
 			err = refused
@@ -485,76 +493,102 @@ func exchange(t *tls.Conn, ours Hello) (answer, error) {
 	return a, nil
 }
 
-// join takes a stream among those that stand, unless a process with the same node
-// id lives elsewhere. A process that does not answer for its id any more has
-// lost it, and with it what is left of its streams.
+// sighting is which process had a node id, and where.
+type sighting struct {
+	boot ID
+	addr netip.AddrPort
+	last time.Time
+}
+
+// join takes a stream among those that stand, unless another process has its
+// node id. A process that does not answer for its id any more has lost it, and
+// with it what is left of its streams. Two live ones happen when a data directory
+// is copied; the first stays.
 func (w *Wire) join(ctx context.Context, s *wireConn) *RefusedError {
 	for {
 		rival, refused := w.tryJoin(s)
 		if rival == nil {
 			return refused
 		}
-		if w.lives(ctx, rival.hello) {
+		// Whoever answers at its address now is what became of it.
+		if s.dialed != rival.addr && w.lives(ctx, *rival) {
 			return &RefusedError{
 				Reason: DuplicateNode, Hello: s.hello,
-				Detail: fmt.Sprintf("%s lives at %s and claims to at %s, too", s.hello.Node, rival.hello.Addr, s.hello.Addr),
+				Detail: fmt.Sprintf("%s lives at %s and claims to at %s, too", s.hello.Node, rival.addr, s.hello.Addr),
 			}
 		}
-		w.drop(rival.hello.Node, rival.hello.Boot)
+		w.drop(s.hello.Node, *rival)
 	}
 }
 
-func (w *Wire) tryJoin(s *wireConn) (rival *wireConn, refused *RefusedError) {
+func (w *Wire) tryJoin(s *wireConn) (rival *sighting, refused *RefusedError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return nil, &RefusedError{Reason: Closed, Detail: "shutting down", Hello: s.hello}
 	}
+	if seen, ok := w.nodes[s.hello.Node]; ok && (seen.boot != s.hello.Boot || seen.addr != s.hello.Addr) {
+		return &seen, nil
+	}
 	n := 0
 	for o := range w.streams {
-		if o.hello.Node != s.hello.Node {
-			continue
-		}
-		if o.hello.Boot != s.hello.Boot {
-			return o, nil
-		}
-		if o.accepted {
+		if o.accepted() && o.hello.Node == s.hello.Node {
 			n++
 		}
 	}
-	if s.accepted && n >= streamsEach {
+	if s.accepted() && n >= streamsEach {
 		return nil, &RefusedError{Reason: TooMany, Detail: fmt.Sprintf("%d streams of %s", n, s.hello.Node), Hello: s.hello}
 	}
 	w.streams[s] = struct{}{}
+	w.sight(s.hello)
 	return nil, nil
 }
 
-// lives asks the process at an address who it is. A restarted node has the
-// address of its predecessor, so this takes no longer than a handshake.
-func (w *Wire) lives(ctx context.Context, h Hello) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	s, err := w.dial(ctx, h.Addr, purposeProbe)
-	if err == nil {
-		s.raw.end(s.Conn)
-		return s.hello.Boot == h.Boot
+// sight remembers a process. Whoever has the key could make up nodes without
+// end: the one seen longest ago is forgotten then.
+func (w *Wire) sight(h Hello) {
+	if _, ok := w.nodes[h.Node]; !ok && len(w.nodes) >= nodesMax {
+		var oldest ID
+		for id, s := range w.nodes {
+			if oldest.IsZero() || s.last.Before(w.nodes[oldest].last) {
+				oldest = id
+			}
+		}
+		delete(w.nodes, oldest)
 	}
-	refused, ok := errors.AsType[*RefusedError](err)
-	return ok && refused.Hello.Node == h.Node && refused.Hello.Boot == h.Boot
+	w.nodes[h.Node] = sighting{boot: h.Boot, addr: h.Addr, last: time.Now()}
 }
 
-// drop closes the streams of one process.
-func (w *Wire) drop(node, boot ID) {
+// lives asks the process at an address who it is. A restarted node has the
+// address of its predecessor as a rule, so that this takes as long as a
+// handshake.
+func (w *Wire) lives(ctx context.Context, seen sighting) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	s, err := w.dial(ctx, seen.addr, purposeProbe)
+	if err == nil {
+		_ = s.raw.end(s.Conn)
+		return s.hello.Boot == seen.boot
+	}
+	refused, ok := errors.AsType[*RefusedError](err)
+	return ok && refused.Hello.Boot == seen.boot
+}
+
+// drop forgets a process and closes its streams.
+func (w *Wire) drop(node ID, seen sighting) {
 	w.mu.Lock()
+	if now := w.nodes[node]; now.boot == seen.boot && now.addr == seen.addr {
+		delete(w.nodes, node)
+	}
 	var gone []*wireConn
 	for s := range w.streams {
-		if s.hello.Node == node && s.hello.Boot == boot {
+		if s.hello.Node == node && s.hello.Boot == seen.boot && s.hello.Addr == seen.addr {
 			gone = append(gone, s)
-			delete(w.streams, s)
 		}
 	}
 	w.mu.Unlock()
 	for _, s := range gone {
+		s.raw.Close() // there is nobody to say good-bye to
 		s.Close()
 	}
 }
@@ -599,25 +633,25 @@ func (s Stream) StepOut() (net.Conn, [32]byte, error) {
 // wireConn is a stream as the Wire knows it.
 type wireConn struct {
 	*tls.Conn
-	hello    Hello // the peer's
-	wire     *Wire
-	raw      *rawConn
-	accepted bool
-	out      atomic.Bool // TLS is over, see Stream.StepOut
-	once     sync.Once
-	err      error
+	hello  Hello // the peer's
+	wire   *Wire
+	raw    *rawConn
+	dialed netip.AddrPort // not valid: it was accepted
+	out    atomic.Bool    // TLS is over, see Stream.StepOut
+	closed atomic.Bool
 }
 
+func (c *wireConn) accepted() bool { return !c.dialed.IsValid() }
+
 func (c *wireConn) Close() error {
-	c.once.Do(func() {
-		c.wire.forget(c)
-		if c.out.Load() {
-			c.err = c.raw.Close()
-		} else {
-			c.err = c.raw.end(c.Conn)
-		}
-	})
-	return c.err
+	if c.closed.Swap(true) {
+		return nil // somebody else is at it; nobody waits for that
+	}
+	c.wire.forget(c)
+	if c.out.Load() {
+		return c.raw.Close()
+	}
+	return c.raw.end(c.Conn)
 }
 
 // rawConn is the connection below TLS.
