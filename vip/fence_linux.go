@@ -41,8 +41,9 @@ type fence struct {
 
 	made  int      // rules of the last construction
 	rules []ruleID // as we made them
-	gen   uint32   // the kernel's count of changes when rules were last seen
-	own   uint32   // our changes since
+	seen  time.Time
+	gen   uint32 // the kernel's count of changes when rules were last seen
+	own   uint32 // our changes since
 }
 
 // A phase is what we know about elements of a set.
@@ -151,7 +152,7 @@ func (f *fence) build(left time.Duration, answer bool) error {
 	if len(rules) != f.made {
 		return fmt.Errorf("make nftables table %s: somebody else changes it at this moment", f.inet.Name)
 	}
-	f.rules, f.gen, f.own = rules, gen, 0
+	f.rules, f.gen, f.own, f.seen = rules, gen, 0, time.Now()
 	return nil
 }
 
@@ -296,21 +297,31 @@ func (f *fence) put(c *nftables.Conn, have, want phase, pass time.Duration, four
 	if have == closed && want == closed {
 		return
 	}
+	var elements [2][]nftables.SetElement
 	for _, a := range f.addrs {
-		set := four
-		if a.Is6() {
-			set = six
+		e := nftables.SetElement{Key: a.AsSlice(), Timeout: max(pass, time.Millisecond)}
+		elements[b2i(a.Is6())] = append(elements[b2i(a.Is6())], e)
+	}
+	for i, set := range []*nftables.Set{four, six} {
+		if len(elements[i]) == 0 {
+			continue
 		}
-		e := []nftables.SetElement{{Key: a.AsSlice(), Timeout: max(pass, time.Millisecond)}}
 		if have != opened || want != opened {
 			// Adding what is there changes nothing, so the deletion always finds one.
-			_ = c.SetAddElements(set, e)
+			_ = c.SetAddElements(set, elements[i])
 		}
-		_ = c.SetDeleteElements(set, e)
+		_ = c.SetDeleteElements(set, elements[i])
 		if want == opened {
-			_ = c.SetAddElements(set, e)
+			_ = c.SetAddElements(set, elements[i])
 		}
 	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // shutUp ends the answers and leaves the packets alone, from whatever state.
@@ -324,22 +335,31 @@ func (f *fence) close() error {
 	return f.open(0, false)
 }
 
-// intact reports whether our rules are as we made them. It asks the kernel for
+// intact reports whether our rules were as we made them when it last looked,
+// at most half a period ago. It asks the kernel for
 // its count of changes first, which is cheap, and looks closer only when
 // somebody else has changed something.
 func (f *fence) intact() (bool, error) {
+	if time.Since(f.seen) < period/2 {
+		return true, nil
+	}
+	return f.inspect()
+}
+
+func (f *fence) inspect() (bool, error) {
 	gen, err := f.generation()
 	if err != nil {
 		return false, err
 	}
 	if gen == f.gen+f.own {
+		f.seen = time.Now()
 		return true, nil
 	}
 	rules, err := f.list()
 	if err != nil || !slices.Equal(rules, f.rules) {
 		return false, nil //nolint:nilerr // a table that can not be listed is not intact
 	}
-	f.gen, f.own = gen, 0
+	f.gen, f.own, f.seen = gen, 0, time.Now()
 	return true, nil
 }
 

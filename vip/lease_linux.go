@@ -82,7 +82,7 @@ func (v *VIP) know(f *facts, _ *State) {
 // reopen opens a fence that is in any state, or that somebody has removed.
 func (v *VIP) reopen() error {
 	w, left := v.asked()
-	if ok, err := v.fence.intact(); err != nil || !ok {
+	if ok, err := v.fence.inspect(); err != nil || !ok {
 		v.log.Warn("the nftables table was changed by others, made again", "table", v.fence.inet.Name)
 		return v.fence.build(left, w.Answer)
 	}

@@ -598,6 +598,7 @@ func TestCarrierFlap(t *testing.T) {
 	a.start("10.9.0.100/24", "fd00:9::100/64")
 	a.hold(1, time.Second)
 	a.until("held", held)
+	a.until("calm", func(s State) bool { return s.Announced >= 12 })
 	must(t, l.nl.LinkSetDown(a.port))
 	a.until("without carrier", func(s State) bool { return !s.Carrier })
 	before := len(e.claims(a, vip4, true))
