@@ -47,8 +47,8 @@ func (c Checker) Check(ctx context.Context, line *CommandLine) Report {
 	var report Report
 	var file []Statement
 	if line.Local.File != "" {
-		var err error
-		file, err = ParseFile(line.Local.File)
+		start, err := ParseStart(line.Local.File)
+		file = start.Statements
 		if errs, ok := errors.AsType[Errors](err); ok {
 			report.add(errs)
 		}

@@ -5,19 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ParseFile reads a configuration file strictly, with the files that it
-// includes. The error is of type Errors and has every mistake; the statements
-// that are good are returned beside it, for those who want to look further.
+// includes. All of them have to be regular files, so that reading never waits
+// for somebody. The error is of type Errors and has every mistake; the
+// statements that are good are returned beside it, for those who want to look
+// further.
 func ParseFile(path string) ([]Statement, error) {
 	f := fileReader{reader: newReader(InFile)}
 	f.open(path, Pos{File: path})
 	return f.statements, f.errs.orNil()
+}
+
+// StartFile is the configuration file of a start.
+type StartFile struct {
+	Statements []Statement
+	Stream     bool // came from a pipe or a terminal, and can not be read again
+}
+
+// ParseStart is ParseFile for the file that a start names. That one may also be
+// a pipe or a character device, such as /dev/stdin: it is read until it ends,
+// for half a minute at most. What it includes has to be regular files.
+func ParseStart(path string) (StartFile, error) {
+	f := fileReader{reader: newReader(InFile)}
+	stream := f.openStart(path)
+	return StartFile{f.statements, stream}, f.errs.orNil()
 }
 
 // ParseReader is ParseFile for a text that is open already. Files that
@@ -33,15 +52,17 @@ type fileReader struct {
 	*reader
 	including []string // files that are being read, outermost first
 	bytes     int64    // read so far from all of them
+	files     int      // that were included
+	stopped   bool     // a bound was met: nothing more is read
 }
 
-// open reads a file; from is where it is asked for.
+// open reads a regular file; from is where it is asked for.
 func (f *fileReader) open(path string, from Pos) {
-	file, err := os.Open(path)
+	file, mode, err := openFile(path)
 	if err == nil {
 		defer file.Close()
-		if info, e := file.Stat(); e == nil && info.IsDir() {
-			err = &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
+		if !mode.IsRegular() {
+			err = &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, expected a regular file", kindOf(mode))}
 		}
 	}
 	if err != nil {
@@ -49,6 +70,64 @@ func (f *fileReader) open(path string, from Pos) {
 		return
 	}
 	f.read(path, file)
+}
+
+// streamPatience is how long a stream may take to end.
+const streamPatience = 30 * time.Second
+
+// openStart reads the file of a start and tells whether it was a stream.
+func (f *fileReader) openStart(path string) (stream bool) {
+	from := Pos{File: path}
+	file, mode, err := openFile(path)
+	if err != nil {
+		f.errs = append(f.errs, unreadable(err, from))
+		return false
+	}
+	defer file.Close()
+	switch {
+	case mode.IsRegular():
+	case mode&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0:
+		err := &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, expected a file or a pipe", kindOf(mode))}
+		f.errs = append(f.errs, unreadable(err, from))
+		return false
+	default:
+		stream = true
+		_ = file.SetReadDeadline(time.Now().Add(streamPatience)) // not every device has one
+	}
+	f.read(path, file)
+	if mode&fs.ModeNamedPipe != 0 && f.bytes == 0 && len(f.errs) == 0 {
+		// A pipe that nobody has opened for writing ends at once.
+		err := &os.PathError{Op: "read", Path: path, Err: errors.New("is a pipe into which nobody writes")}
+		f.errs = append(f.errs, unreadable(err, from))
+	}
+	return stream
+}
+
+// openFile opens without waiting and tells what was opened.
+func openFile(path string) (*os.File, fs.FileMode, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|openFlags, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, info.Mode(), nil
+}
+
+// kindOf names what is no regular file.
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // unreadable leaves out the name of the system call, and the path where the

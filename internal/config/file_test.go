@@ -151,7 +151,7 @@ func TestMissingFilesAreTold(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) || err.Error() != "a.conf:1:9: read nosuch: no such file or directory" {
 		t.Errorf("got %v", err)
 	}
-	if _, err = ParseFile("."); err == nil || err.Error() != ".: is a directory" {
+	if _, err = ParseFile("."); err == nil || err.Error() != ".: is a directory, expected a regular file" {
 		t.Errorf("got %v", err)
 	}
 }
