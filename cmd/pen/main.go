@@ -23,7 +23,11 @@ const (
 	misuse = 2 // wrong usage
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// Whoever reads the log may go; the service stays.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	line, err := config.ParseArgs(args)

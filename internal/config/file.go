@@ -148,11 +148,11 @@ func (f *fileReader) read(name string, text io.Reader) {
 	defer func() { f.including = f.including[:len(f.including)-1] }()
 
 	lines := bufio.NewReaderSize(text, MaxLine+2)
-	for number := 1; ; number++ {
+	for number := 1; !f.stopped; number++ {
 		f.pos = Pos{File: name, Line: number}
 		line, err := f.next(lines)
 		if err != nil && !errors.Is(err, io.EOF) {
-			f.fail(0, err.Error(), "", "")
+			f.stop(0, err.Error())
 			return
 		}
 		f.one(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), name)
@@ -184,6 +184,13 @@ func (f *fileReader) next(lines *bufio.Reader) (string, error) {
 	return text, err
 }
 
+// stop is a mistake after which nothing more is read: one bound that is met
+// would be met again in every file that is left.
+func (f *fileReader) stop(column int, what string) {
+	f.fail(column, what, "", "")
+	f.stopped = true
+}
+
 // one reads a line and follows it if it includes a file.
 func (f *fileReader) one(line, name string) {
 	if i := strings.IndexByte(line, 0); i >= 0 {
@@ -213,8 +220,11 @@ func (f *fileReader) include(s Statement, name string) {
 	case slices.Contains(f.including, identity(path)):
 		f.fail(s.Args[0].Column, fmt.Sprintf("%s includes itself", path), "", "")
 	case len(f.including) >= MaxDepth:
-		f.fail(s.Args[0].Column, fmt.Sprintf("files include one another more than %d deep", MaxDepth), "", "")
+		f.stop(s.Args[0].Column, fmt.Sprintf("files include one another more than %d deep", MaxDepth))
+	case f.files >= MaxFiles:
+		f.stop(s.Args[0].Column, fmt.Sprintf("more than %d files included", MaxFiles))
 	default:
+		f.files++
 		f.open(path, s.at(0))
 	}
 }

@@ -141,6 +141,47 @@ func TestIncludeHasADepth(t *testing.T) {
 	}
 }
 
+// Files that include each other many times over are few, and would be read for
+// a long time.
+func TestIncludeHasABreadth(t *testing.T) {
+	files := map[string]string{}
+	for i := range 5 {
+		files[fmt.Sprint(i)] = strings.Repeat(fmt.Sprintf("include %d\n", i+1), 40)
+	}
+	for _, text := range []string{"timeout 1\n", "foo\n", "include nosuch\n"} {
+		files["5"] = text
+		put(t, files)
+		_, err := ParseFile("0")
+		errs, _ := errors.AsType[Errors](err)
+		if len(errs) == 0 || len(errs) > maxMistake+1 {
+			t.Errorf("%q: %d mistakes", text, len(errs))
+		}
+		if text == "timeout 1\n" && (len(errs) != 1 || errs[0].What != "more than 256 files included") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestBoundsEndTheReading(t *testing.T) {
+	long := strings.Repeat("#", MaxFile/2)
+	put(t, map[string]string{"a.conf": "include b.conf\ninclude b.conf\ninclude b.conf\n", "b.conf": long + "\n"})
+	_, err := ParseFile("a.conf")
+	if got := fmt.Sprint(err); strings.Count(got, "more than 16777216 bytes") != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestByteOrderMarkIsSkipped(t *testing.T) {
+	put(t, map[string]string{"a.conf": "\ufefftimeout 4\ninclude b.conf\n", "b.conf": "\ufefftracking 5\n\ufeffprio\n"})
+	statements, err := ParseFile("a.conf")
+	if len(statements) != 2 || statements[0].Pos.Column != 1 || statements[1].Text != "tracking 5" {
+		t.Errorf("got %v", statements)
+	}
+	if err == nil || err.Error() != "b.conf:2:1: unknown word \"\\ufeffprio\"" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMissingFilesAreTold(t *testing.T) {
 	put(t, map[string]string{"a.conf": "include nosuch\n"})
 	_, err := ParseFile("nosuch")

@@ -8,9 +8,10 @@ import (
 
 // Bounds of what is read.
 const (
-	MaxLine    = 4095 // bytes of a line, as in the original
-	MaxFile    = 16 << 20
-	MaxDepth   = 16 // files that include one another
+	MaxLine    = 4095     // bytes of a line, as in the original
+	MaxFile    = 16 << 20 // bytes of all files that are read together
+	MaxDepth   = 16       // files that include one another
+	MaxFiles   = 256      // that are included, one counted as often as it is read
 	maxMistake = 100
 )
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"pen/internal/config"
 	"pen/state"
@@ -24,8 +25,8 @@ func fits(v *state.View) error {
 	return limit.check(v)
 }
 
-// examine logs what is probably not meant in the settings, and returns what
-// can not be.
+// examine logs what is probably not meant in the settings of a start, and
+// returns what can not be.
 func (d *daemon) examine(plan *config.Plan, statements []config.Statement) error {
 	var errs []error
 	for _, f := range (config.Checker{Fits: fits}).Examine(plan, statements) {
@@ -36,4 +37,28 @@ func (d *daemon) examine(plan *config.Plan, statements []config.Statement) error
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// worse tells what a change would make of settings that can not be: --check and
+// a start would refuse them too. What is wrong already does not stand in the way
+// of a change.
+func worse(now, then *state.View, local config.Local) error {
+	known := mistakes(now, local)
+	var errs []error
+	for _, m := range mistakes(then, local) {
+		if !slices.Contains(known, m) {
+			errs = append(errs, errors.New(m))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func mistakes(v *state.View, local config.Local) []string {
+	var all []string
+	for _, f := range (config.Checker{}).Examine(&config.Plan{View: v, Local: local}, nil) {
+		if f.Severity == config.SeverityError {
+			all = append(all, f.What)
+		}
+	}
+	return all
 }

@@ -32,7 +32,7 @@ func (d *daemon) counters(_ context.Context, q question) error {
 	line("clients_retried", s.Retried)
 
 	line("process_descriptors", s.Files)
-	line("process_descriptors_max", int(d.files)-reservedFiles)
+	line("process_descriptors_max", d.files.forTraffic(len(view.Services)))
 	line("process_pipes", s.Pipes)
 	line("process_buffers", s.Buffers)
 	line("log_dropped", d.dropped())

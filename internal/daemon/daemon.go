@@ -138,11 +138,12 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	}
 	if len(ops) > 0 {
 		c := state.Command{Time: state.At(time.Now()), By: by, Ops: ops}
-		view, err := d.solo.View().With(c)
+		before := d.solo.View()
+		view, err := before.With(c)
 		if err != nil {
 			return err
 		}
-		if err := d.files.check(view); err != nil {
+		if err := errors.Join(worse(before, view, *d.local.Load()), d.files.check(view)); err != nil {
 			return err
 		}
 		if err := d.proxy.Prepare(view); err != nil {
@@ -150,6 +151,7 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 		}
 		res, err := d.solo.Propose(ctx, c)
 		if err = errors.Join(err, res.Err); err != nil {
+			_ = d.proxy.Prepare(before) // closes what was opened for the change
 			return err
 		}
 		if err := d.proxy.Configure(d.solo.View()); err != nil {
@@ -190,12 +192,12 @@ func (d *daemon) reload(ctx context.Context, by string) error {
 	if file == "" {
 		return errors.New("there is no file to read again: start with -F FILE")
 	}
+	d.reading.Lock()
+	defer d.reading.Unlock()
 	statements, err := config.ParseFile(file)
 	if err != nil {
 		return err
 	}
-	d.reading.Lock()
-	defer d.reading.Unlock()
 	view, named := d.solo.View(), servicesOf(statements)
 	ops := d.vanished(view, named)
 	if view, err = view.With(state.Command{Ops: ops}); err != nil {

@@ -3,21 +3,29 @@ package daemon
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
+	"pen/internal/control"
 	"pen/state"
 )
 
-// reservedFiles are the descriptors that are kept back from the traffic: for
-// listeners, loops and pipes, the control port, logs, the cluster.
-const reservedFiles = 64
+// reserve is how many descriptors are kept back from the traffic, whatever it
+// does, so that commands are answered and changes are possible when all
+// connections are taken: those of the control port, and one more for each
+// command, which may open a file or look up a name; two of each loop; a listener
+// for each service, and for some that may come; and what the process has itself.
+func reserve(services int) int {
+	const itself, more = 16, 16
+	return 2*control.MaxPeers + 2*runtime.NumCPU() + services + more + itself
+}
 
 // filesFor returns how many descriptors services with these conn_max need. The
 // two of each connection are the client's and the server's.
 func filesFor(connMax ...int) int {
-	need := reservedFiles
+	need := reserve(len(connMax))
 	for _, n := range connMax {
 		if n > (math.MaxInt-need)/2 {
 			return math.MaxInt
@@ -65,8 +73,8 @@ func (f files) suffice(connMax ...int) error {
 	}
 	return fmt.Errorf("conn_max %s needs %d descriptors (2 for each connection and %d in reserve), but the limit is %d: "+
 		`at most %d fit; raise it with "ulimit -n" or LimitNOFILE=`,
-		strings.Join(sum, " + "), need, reservedFiles, f, f.fit())
+		strings.Join(sum, " + "), need, reserve(len(connMax)), f, f.forTraffic(len(connMax))/2)
 }
 
-// fit is how many connections can be had at once.
-func (f files) fit() int { return max(int(f)-reservedFiles, 0) / 2 }
+// forTraffic is how many descriptors connections may use.
+func (f files) forTraffic(services int) int { return max(int(f)-reserve(services), 0) }

@@ -143,12 +143,13 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	defer func() { err = errors.Join(err, d.solo.Close()) }()
-	if err := d.seed(ctx, plan.View); err != nil {
+	seed, err := d.seed(plan.View)
+	if err != nil {
 		return err
 	}
-	d.proxy = proxy.New(proxy.Options{Log: d.log, Files: int(d.files) - reservedFiles, Propose: d.solo.Propose})
+	d.proxy = proxy.New(proxy.Options{Log: d.log, Files: d.files.forTraffic(len(plan.View.Services)), Propose: d.solo.Propose})
 	defer d.closePorts()
-	if err := d.openPorts(ctx, local.Control, who); err != nil {
+	if err := d.openPorts(ctx, seed, local.Control, who); err != nil {
 		return err
 	}
 	if starter.waited() {
@@ -162,18 +163,32 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	defer pid.remove()
+	// Nothing that can go wrong is left, but for the disk: only now the state
+	// learns what this start wants.
+	res, err := d.solo.Propose(ctx, seed)
+	if err = errors.Join(err, res.Err); err != nil {
+		return err
+	}
+	if err := d.proxy.Configure(d.solo.View()); err != nil {
+		return err
+	}
 	if err := d.detach(starter); err != nil {
 		return err
 	}
 	return d.serve(ctx)
 }
 
-// openPorts opens the control port, then the listeners. They accept nobody yet.
-func (d *daemon) openPorts(ctx context.Context, text string, who *account) error {
-	if err := d.openControl(ctx, text, who); err != nil {
+// openPorts opens the control port, then the listeners, as they will be with the
+// seed. They accept nobody yet.
+func (d *daemon) openPorts(ctx context.Context, seed state.Command, text string, who *account) error {
+	view, err := d.solo.View().With(seed)
+	if err != nil {
 		return err
 	}
-	return d.proxy.Configure(d.solo.View())
+	if err := d.openControl(ctx, view, text, who); err != nil {
+		return err
+	}
+	return d.proxy.Prepare(view)
 }
 
 // closePorts closes what openPorts opened, also if it was never served.
@@ -224,29 +239,20 @@ func (d *daemon) detach(s *starter) error {
 	return s.ready()
 }
 
-// seed brings what the files and the command line ask for into the state. A
-// state that was restored has changes of the control port in it, which stay: it
-// gets the difference between what the files asked for when they were last read
-// and what they ask for now.
-func (d *daemon) seed(ctx context.Context, want *state.View) error {
-	have := d.solo.View()
-	ops := state.Diff(have, want)
-	if !d.solo.Fresh() {
-		before := state.New()
+// seed is the command that brings what the files and the command line ask for
+// into the state. A state that was restored has changes of the control port in
+// it, which stay: it gets what the files ask for otherwise than they did when
+// they were last read.
+func (d *daemon) seed(want *state.View) (state.Command, error) {
+	have, before := d.solo.View(), state.New()
+	if len(have.Seed) > 0 {
 		if res := before.ApplyBytes(have.Seed); res.Err != nil {
-			return fmt.Errorf("settings that the data directory remembers: %w", res.Err)
-		}
-		if ops = state.Diff(before.View(), want); len(ops) == 0 {
-			return nil
+			return state.Command{}, fmt.Errorf("settings that the data directory remembers: %w", res.Err)
 		}
 	}
-	seed, err := seedOf(want)
-	if err != nil {
-		return err
-	}
-	ops = append(ops, seed)
-	res, err := d.solo.Propose(ctx, state.Command{Time: state.At(time.Now()), By: "start", Ops: ops})
-	return errors.Join(err, res.Err)
+	ops := state.Merge(before.View(), want, have)
+	remember, err := seedOf(want)
+	return state.Command{Time: state.At(time.Now()), By: "start", Ops: append(ops, remember)}, err
 }
 
 // seedOf remembers the settings of v as what the files gave.
@@ -257,7 +263,7 @@ func seedOf(v *state.View) (state.Op, error) {
 
 // openControl opens the control port, if one is asked for. Its socket will
 // belong to the user that the process becomes.
-func (d *daemon) openControl(ctx context.Context, text string, who *account) (err error) {
+func (d *daemon) openControl(ctx context.Context, v *state.View, text string, who *account) (err error) {
 	if text == "" {
 		return nil
 	}
@@ -266,7 +272,6 @@ func (d *daemon) openControl(ctx context.Context, text string, who *account) (er
 		d.log.Warn(errRootControl.Error())
 		return nil
 	}
-	v := d.solo.View()
 	d.control, err = control.Listen(ctx, text, control.Options{
 		Handler:    d.answer,
 		Allow:      d.permits,

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"pen/internal/config"
@@ -281,15 +282,16 @@ func (d *daemon) status(_ context.Context, q question) error {
 }
 
 // writePage replaces the status file in one step, so that a web server that
-// reads it meanwhile finds the old page or the new one. Where this process may
-// write the file but not its directory, the file is written in place.
+// reads it meanwhile finds the old page or the new one. What is no plain file (a
+// link, a device) stays what it is, and so does a file in a directory that this
+// process may not change: these are written in place.
 func writePage(file string, r *report) (err error) {
+	if info, err := os.Lstat(file); err == nil && !info.Mode().IsRegular() {
+		return writeInPlace(file, r)
+	}
 	f, err := os.CreateTemp(filepath.Dir(file), ".pen-status-*")
 	if errors.Is(err, os.ErrPermission) {
-		if f, err = os.Create(file); err == nil {
-			err = errors.Join(r.html(f), f.Close())
-		}
-		return err
+		return writeInPlace(file, r)
 	}
 	if err != nil {
 		return err
@@ -303,6 +305,15 @@ func writePage(file string, r *report) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), file)
+}
+
+// writeInPlace does not wait for somebody to read a pipe.
+func writeInPlace(file string, r *report) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.html(f), f.Close())
 }
 
 // tell reports as USR1 asks: into the status file, or as text into the log.
