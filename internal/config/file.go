@@ -66,7 +66,7 @@ func (f *fileReader) open(path string, from Pos) {
 		}
 	}
 	if err != nil {
-		f.errs = append(f.errs, unreadable(err, from))
+		f.mistake(unreadable(err, from))
 		return
 	}
 	f.read(path, file)
@@ -80,7 +80,7 @@ func (f *fileReader) openStart(path string) (stream bool) {
 	from := Pos{File: path}
 	file, mode, err := openFile(path)
 	if err != nil {
-		f.errs = append(f.errs, unreadable(err, from))
+		f.mistake(unreadable(err, from))
 		return false
 	}
 	defer file.Close()
@@ -88,7 +88,7 @@ func (f *fileReader) openStart(path string) (stream bool) {
 	case mode.IsRegular():
 	case mode&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0:
 		err := &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, expected a file or a pipe", kindOf(mode))}
-		f.errs = append(f.errs, unreadable(err, from))
+		f.mistake(unreadable(err, from))
 		return false
 	default:
 		stream = true
@@ -98,7 +98,7 @@ func (f *fileReader) openStart(path string) (stream bool) {
 	if mode&fs.ModeNamedPipe != 0 && f.bytes == 0 && len(f.errs) == 0 {
 		// A pipe that nobody has opened for writing ends at once.
 		err := &os.PathError{Op: "read", Path: path, Err: errors.New("is a pipe into which nobody writes")}
-		f.errs = append(f.errs, unreadable(err, from))
+		f.mistake(unreadable(err, from))
 	}
 	return stream
 }

@@ -22,16 +22,21 @@ func newReader(place Place) *reader {
 }
 
 func (r *reader) fail(column int, what, want, hint string) {
-	if len(r.errs) >= maxMistake {
-		return
-	}
 	pos := r.pos
 	if pos.Line > 0 {
 		pos.Column = column
 	}
-	r.errs = append(r.errs, &Error{Pos: pos, What: what, Want: want, Hint: hint})
+	r.mistake(&Error{Pos: pos, What: what, Want: want, Hint: hint})
+}
+
+// mistake collects as many as anybody reads.
+func (r *reader) mistake(e *Error) {
+	if len(r.errs) >= maxMistake {
+		return
+	}
+	r.errs = append(r.errs, e)
 	if len(r.errs) == maxMistake {
-		r.errs = append(r.errs, &Error{Pos: pos, What: fmt.Sprintf("%d mistakes, the rest is not shown", maxMistake)})
+		r.errs = append(r.errs, &Error{Pos: e.Pos, What: fmt.Sprintf("%d mistakes, the rest is not shown", maxMistake)})
 	}
 }
 
