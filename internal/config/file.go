@@ -143,11 +143,18 @@ func unreadable(err error, from Pos) *Error {
 	return e
 }
 
+// byteOrderMark begins the files of some editors, and means nothing.
+const byteOrderMark = "\ufeff"
+
 func (f *fileReader) read(name string, text io.Reader) {
 	f.including = append(f.including, identity(name))
 	defer func() { f.including = f.including[:len(f.including)-1] }()
 
 	lines := bufio.NewReaderSize(text, MaxLine+2)
+	if mark, _ := lines.Peek(len(byteOrderMark)); string(mark) == byteOrderMark {
+		_, _ = lines.Discard(len(mark))
+		f.bytes += int64(len(mark))
+	}
 	for number := 1; !f.stopped; number++ {
 		f.pos = Pos{File: name, Line: number}
 		line, err := f.next(lines)

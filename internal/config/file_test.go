@@ -171,6 +171,17 @@ func TestBoundsEndTheReading(t *testing.T) {
 	}
 }
 
+func TestByteOrderMarkIsSkipped(t *testing.T) {
+	put(t, map[string]string{"a.conf": "\ufefftimeout 4\ninclude b.conf\n", "b.conf": "\ufefftracking 5\n\ufeffprio\n"})
+	statements, err := ParseFile("a.conf")
+	if len(statements) != 2 || statements[0].Pos.Column != 1 || statements[1].Text != "tracking 5" {
+		t.Errorf("got %v", statements)
+	}
+	if err == nil || err.Error() != "b.conf:2:1: unknown word \"\\ufeffprio\"" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMissingFilesAreTold(t *testing.T) {
 	put(t, map[string]string{"a.conf": "include nosuch\n"})
 	_, err := ParseFile("nosuch")
