@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"pen/internal/control"
 	"pen/state"
 )
 
@@ -237,6 +238,15 @@ func TestControlReadsNewWordsStrictly(t *testing.T) {
 	}
 	if got := s.m.View().Services[0].Hash; got != state.HashCompat {
 		t.Errorf("hash compat gave %v", got)
+	}
+}
+
+// The control port's longest command is read to its last byte.
+func TestLongestCommand(t *testing.T) {
+	line := "timeout" + strings.Repeat(" ", control.MaxLine-len("timeout7")) + "7"
+	s, reply := ParseControl(line)
+	if reply != nil || len(s.Args) != 1 || s.Args[0].Int != 7 {
+		t.Errorf("got %v, %v", s, reply)
 	}
 }
 

@@ -19,7 +19,7 @@ func readLoosely(line string, place Place, service string) (*Statement, *Reply) 
 	if i := strings.IndexAny(line, "\r\n\x00"); i >= 0 {
 		line = line[:i]
 	}
-	words := fields(line[:min(len(line), MaxLine)], " ")
+	words := fields(line[:min(len(line), maxCommand)], " ")
 	if len(words) == 0 || words[0].text[0] == '#' {
 		return nil, &Reply{}
 	}

@@ -8,7 +8,8 @@ import (
 
 // Bounds of what is read.
 const (
-	MaxLine    = 4095     // bytes of a line, as in the original
+	MaxLine    = 4095     // bytes of a line of a file, as in the original
+	maxCommand = 4096     // bytes of a command, as much as the control port takes
 	MaxFile    = 16 << 20 // bytes of all files that are read together
 	MaxDepth   = 16       // files that include one another
 	MaxFiles   = 256      // that are included, one counted as often as it is read
