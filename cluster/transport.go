@@ -187,18 +187,25 @@ func (p *pipeline) Close() error {
 	return err
 }
 
+// run takes every answer at once, whether raft wants it or not: raft stops
+// listening when it sees a newer term, while it is still sending, and a sender
+// that finds the pipeline full then would wait for ever.
 func (p *pipeline) run() {
+	var waiting []raft.AppendFuture
 	for {
+		var out chan raft.AppendFuture
+		var first raft.AppendFuture
+		if len(waiting) > 0 {
+			out, first = p.done, waiting[0]
+		}
 		select {
 		case f := <-p.AppendPipeline.Consumer():
 			if f.Error() == nil && f.Response().Term == f.Request().Term {
 				p.elector.acked(p.id, f.Request().Term, f.Start())
 			}
-			select {
-			case p.done <- f:
-			case <-p.down:
-				return
-			}
+			waiting = append(waiting, f)
+		case out <- first:
+			waiting = waiting[1:]
 		case <-p.down:
 			return
 		}
