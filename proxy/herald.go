@@ -27,7 +27,7 @@ type news struct {
 	was       state.Address // as the newest view has it: the same server, but perhaps another name for it
 	port      uint16
 	seen      state.Time // the mark in the newest view
-	failed    state.Time // time of our last Fail, until its echo is seen
+	failed    state.Time // the mark of our last Fail, until its echo is seen
 	recovered state.Time // the mark that our last Recover takes away, likewise
 	told      time.Time  // when we last proposed anything
 }
@@ -47,7 +47,7 @@ func (v *server) see(s *state.Server) {
 	echo := mark != 0 && mark == n.failed || mark == 0 && n.recovered == n.seen
 	n.seen, n.failed, n.recovered = mark, 0, 0
 	if !echo {
-		v.mark.Store(int64(mark))
+		v.adopt(mark)
 	}
 }
 
@@ -187,14 +187,14 @@ func (h *herald) command(v *server) (state.Command, bool) {
 		return state.Command{}, false
 	}
 	n.told = time.Now()
-	if mark == 0 {
+	c := state.Command{Time: state.At(n.told)}
+	if mark < n.seen { // the server has come back, or the clock was set back
 		n.recovered = n.seen
-		return state.Command{Time: state.At(n.told), Ops: []state.Op{state.Recover{
-			Service: h.service, Index: v.index, Was: n.was, Port: n.port, Mark: n.seen,
-		}}}, true
+		c.Ops = append(c.Ops, state.Recover{Service: h.service, Index: v.index, Was: n.was, Port: n.port, Mark: n.seen})
 	}
-	n.failed = mark
-	return state.Command{Time: mark, Ops: []state.Op{state.Fail{
-		Service: h.service, Index: v.index, Was: n.was, Port: n.port,
-	}}}, true
+	if mark != 0 {
+		n.failed, n.recovered = mark, 0
+		c.Ops = append(c.Ops, state.Fail{Service: h.service, Index: v.index, Was: n.was, Port: n.port, Mark: mark})
+	}
+	return c, true
 }

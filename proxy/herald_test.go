@@ -184,6 +184,55 @@ func (w *told) refreshSettings() {
 	w.plan.Store(&p)
 }
 
+// The state's time never runs backwards; ours may.
+func TestAClockThatWasSetBackDoesNotLengthenAMark(t *testing.T) {
+	heralded(t, func(w *told) {
+		w.machine.Apply(state.Command{Time: present() + 3_600_000}) // by a clock that is an hour ahead
+		w.down[1] = true
+		w.connect("10.0.0.1")
+		w.said("fail 1")
+		if w.mark(1) != present() || w.serverStats()[1].Mark != present() {
+			t.Errorf("marks %d and %d, want %d", w.mark(1), w.serverStats()[1].Mark, present())
+		}
+		w.down[1] = false
+		time.Sleep(31 * time.Second)
+		for i := range 3 {
+			w.connect(fmt.Sprint("10.0.0.", 2+i))
+		}
+		w.said("recover 1")
+	})
+}
+
+func TestAMarkSetBeforeTheClockWasSetBackSaysNothing(t *testing.T) {
+	heralded(t, func(w *told) {
+		v := w.plan.Load().seats[1].server
+		w.pending.Add(1)
+		v.places.Add(1)
+		w.failed(v, errRefused, present()+3_600_000) // by our clock, an hour ahead then
+		synctest.Wait()
+		w.said("fail 1")
+		if v.shunned(present(), 30) {
+			t.Error("shunned for an hour")
+		}
+		time.Sleep(2 * time.Second)
+		w.down[1] = true
+		w.connect("10.0.0.1") // it is tried, and has not recovered
+		if w.mark(1) != present() || !v.shunned(present(), 30) {
+			t.Errorf("mark %d, want %d as of now", w.mark(1), present())
+		}
+		time.Sleep(31 * time.Second)
+		if v.shunned(present(), 30) {
+			t.Error("shunned for longer than the time from then on")
+		}
+		later := present() + 60_000
+		w.server(1, func(s *state.Server) { s.Mark = later }, state.FieldMark)
+		time.Sleep(89 * time.Second)
+		if !v.shunned(present(), 30) {
+			t.Error("a mark in the future that was set by hand does not count")
+		}
+	})
+}
+
 func TestNewsAreTriedAgainWhenTheyCouldNotBeTold(t *testing.T) {
 	heralded(t, func(w *told) {
 		w.fail(errors.New("no leader"))

@@ -95,6 +95,11 @@ func expired(used, now state.Time, tracking int) bool {
 	return tracking > 0 && now-used > state.Time(tracking)*1000
 }
 
+// recent tells whether a use at used is so near to now that another one then
+// changes nothing. A use in the future is not: the clock was set back since, and
+// who comes must be noted as ever. The clocks of the loops may differ by a moment.
+func recent(used, now state.Time) bool { return used-coarse < now && now < used+coarse }
+
 // visit notes that the client has come and counts the connection. It returns
 // the server that the client remembers, or state.None, and its slot in the
 // table, or -1.
@@ -113,7 +118,7 @@ func (m *memory) visit(client netip.Addr, now state.Time) (server, slot int) {
 		server, slot = e.Server, e.Slot
 		m.tallies.add(slot, fingerprint(client), one, false)
 		one = tally{}
-		if now-e.Used < coarse {
+		if recent(e.Used, now) {
 			return server, slot
 		}
 	}
@@ -137,7 +142,7 @@ func (m *memory) put(client netip.Addr, server int, now state.Time) {
 	m.mu.Unlock()
 
 	e, ok := m.lookup(client, now)
-	if ok && e.Server == server && now-e.Used < coarse {
+	if ok && e.Server == server && recent(e.Used, now) {
 		return
 	}
 	m.mu.Lock()
@@ -250,7 +255,7 @@ func (m *memory) again(i int32, now state.Time, d tally) (server int) {
 		return n.server
 	}
 	n.tally.add(d)
-	if !n.flying || now-n.used >= coarse {
+	if !n.flying || !recent(n.used, now) {
 		m.touch(i, now)
 	}
 	return n.server
@@ -259,7 +264,7 @@ func (m *memory) again(i int32, now state.Time, d tally) (server int) {
 // set gives node i a server.
 func (m *memory) set(i int32, server int, now state.Time) {
 	n := m.node(i)
-	if n.server == server && n.flying && now-n.used < coarse {
+	if n.server == server && n.flying && recent(n.used, now) {
 		return
 	}
 	n.keep = n.keep && n.server == server
@@ -271,7 +276,10 @@ func (m *memory) set(i int32, server int, now state.Time) {
 func (m *memory) touch(i int32, now state.Time) {
 	n := m.node(i)
 	m.uses++
-	n.used, n.serial = max(n.used, now), m.uses
+	if now > n.used || !recent(n.used, now) {
+		n.used = now
+	}
+	n.serial = m.uses
 	n.changed = true
 	if m.tail != i {
 		m.unlink(i)

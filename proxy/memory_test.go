@@ -421,3 +421,32 @@ func TestTheOverlayGivesItsMemoryBackAfterACrowd(t *testing.T) {
 		}
 	})
 }
+
+// The table's time stays ahead after a clock was set back. Who comes then is the
+// latest nevertheless.
+func TestUsesAreRecordedAfterTheClockWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		now := present()
+		first, second := clientN(1), clientN(2)
+		for _, c := range []netip.Addr{first, second} {
+			m.visit(c, now)
+			m.put(c, 1, now)
+		}
+		m.flush(t.Context())
+		b.machine.Apply(state.Command{Time: now + 3_600_000, Ops: []state.Op{
+			state.Visits{Service: m.id, Clients: []state.Visit{{Client: first, Server: 1}, {Client: second, Server: 1}}},
+		}})
+		m.table.Store(b.machine.View().Service("").Clients())
+		b.batches = nil
+		m.visit(first, now)
+		m.put(first, 1, now)
+		m.flush(t.Context())
+		if len(b.batches) != 1 || len(b.batches[0]) != 1 || b.batches[0][0].Client != first {
+			t.Errorf("recorded %v, want the use of %v", b.batches, first)
+		}
+		if size(m) != 0 {
+			t.Errorf("%d clients wait", size(m))
+		}
+	})
+}

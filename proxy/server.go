@@ -31,6 +31,7 @@ type server struct {
 	sent, received     atomic.Uint64
 	attempts, failures atomic.Uint64
 	mark               atomic.Int64 // state.Time of the last failure not followed by a success; 0: none
+	given              atomic.Int64 // the mark that other hands gave it last: an operator, another node, a life before this one
 
 	news news
 }
@@ -38,7 +39,7 @@ type server struct {
 func newServer(id identity, s *state.Server) *server {
 	v := &server{identity: id}
 	v.news.seen, v.news.was, v.news.port = s.Mark, s.Address, s.Port
-	v.mark.Store(int64(s.Mark))
+	v.adopt(s.Mark)
 	return v
 }
 
@@ -67,18 +68,33 @@ func (v *server) take(limit int64) bool {
 // give gives a place back.
 func (v *server) give() { v.places.Add(-1) }
 
+// adopt takes over a mark that other hands have set.
+func (v *server) adopt(mark state.Time) {
+	v.given.Store(int64(mark))
+	v.mark.Store(int64(mark))
+}
+
+// stale tells whether v has a mark that we set ourselves in what is now the
+// future: the clock was set back since, and the mark says nothing any more. The
+// clocks of the loops may differ by a moment. What other hands have set may lie in
+// the future, because somebody wanted it so.
+func (v *server) stale(mark, now state.Time) bool {
+	return mark > now+coarse && int64(mark) != v.given.Load()
+}
+
 // shunned tells whether v failed so recently that it is left alone. A mark in
-// the future shuns until then and for the whole time after it.
+// the future shuns until then and for the whole time after it, unless the clock
+// was set back.
 func (v *server) shunned(now state.Time, seconds int) bool {
 	mark := state.Time(v.mark.Load())
-	return mark != 0 && seconds > 0 && now-mark < state.Time(seconds)*1000
+	return mark != 0 && seconds > 0 && now-mark < state.Time(seconds)*1000 && !v.stale(mark, now)
 }
 
 // fail marks v as failed now, unless it is marked until later.
 func (v *server) fail(now state.Time) {
 	for {
-		mark := v.mark.Load()
-		if mark >= int64(now) || v.mark.CompareAndSwap(mark, int64(now)) {
+		mark := state.Time(v.mark.Load())
+		if mark >= now && !v.stale(mark, now) || v.mark.CompareAndSwap(int64(mark), int64(now)) {
 			return
 		}
 	}

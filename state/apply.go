@@ -19,7 +19,7 @@ func (d *draft) apply(o Op) error {
 	case RemoveServer:
 		return d.removeServer(o)
 	case Fail:
-		return d.mark(o.Service, o.Index, o.Was, o.Port, func(old Time) Time { return max(old, d.view.Time) })
+		return d.mark(o.Service, o.Index, o.Was, o.Port, func(old Time) Time { return max(old, o.Mark) })
 	case Recover:
 		return d.mark(o.Service, o.Index, o.Was, o.Port, func(old Time) Time {
 			if old == o.Mark {

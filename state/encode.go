@@ -105,6 +105,7 @@ var codes = [...]func(*coder, Op) Op{
 		c.int(&o.Index)
 		c.address(&o.Was)
 		c.uint16(&o.Port)
+		c.int64((*int64)(&o.Mark))
 	}),
 	opRecover: codeOf(func(c *coder, o *Recover) {
 		c.text(&o.Service)

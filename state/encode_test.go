@@ -29,7 +29,7 @@ func examples() []Command {
 			Set{"", OptControlACL, Int(3)},
 			SetServer{"web", Emergency, allFields, server},
 			RemoveServer{"web", 4095},
-			Fail{"web", 1, server.Address, 80},
+			Fail{"web", 1, server.Address, 80, 78},
 			Recover{"web", 1, server.Address, 80, 77},
 			AppendACL{1, ACLEntry{Permit: true, Addr: netip.MustParseAddr("::ffff:10.0.0.1"), Mask: netip.MustParseAddr("ffff::")}},
 			AppendACL{1, ACLEntry{Country: "SE"}},

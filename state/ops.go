@@ -51,13 +51,16 @@ type RemoveServer struct {
 	Index   int
 }
 
-// Fail marks a server as failed at the time of the command. It does nothing if
-// the slot no longer holds that address: the news is about another server.
+// Fail marks a server as failed at the time that the sender saw it fail, by the
+// sender's clock: so he knows his own news again when it comes back to him, even
+// if the state's time is ahead of his. A later mark stays. It does nothing if the
+// slot no longer holds that address: the news is about another server.
 type Fail struct {
 	Service string
 	Index   int
 	Was     Address
 	Port    uint16
+	Mark    Time
 }
 
 // Recover takes the mark away, if the slot still holds that address and the

@@ -64,7 +64,7 @@ var anyOp = rapid.OneOf(
 		return RemoveServer{anyName.Draw(t, "service"), anyIndex.Draw(t, "index")}
 	}),
 	op(func(t *rapid.T) Fail {
-		return Fail{anyName.Draw(t, "service"), anyIndex.Draw(t, "index"), anyAddress.Draw(t, "was"), anyPort.Draw(t, "port")}
+		return Fail{anyName.Draw(t, "service"), anyIndex.Draw(t, "index"), anyAddress.Draw(t, "was"), anyPort.Draw(t, "port"), anyTime.Draw(t, "mark")}
 	}),
 	op(func(t *rapid.T) Recover {
 		return Recover{anyName.Draw(t, "service"), anyIndex.Draw(t, "index"), anyAddress.Draw(t, "was"), anyPort.Draw(t, "port"), anyTime.Draw(t, "mark")}

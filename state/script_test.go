@@ -195,7 +195,7 @@ func (p *player) op(t *testing.T, w []string) Op {
 	case "server":
 		return serverOp(t, service, w[1:])
 	case "fail":
-		return Fail{service, indexNamed(t, w[1]), Address{Host: w[2], IP: addrNamed(t, w[2])}, uint16(number10(t, w[3]))}
+		return Fail{service, indexNamed(t, w[1]), Address{Host: w[2], IP: addrNamed(t, w[2])}, uint16(number10(t, w[3])), Time(number10(t, w[4]))}
 	case "recover":
 		return Recover{service, indexNamed(t, w[1]), Address{Host: w[2], IP: addrNamed(t, w[2])}, uint16(number10(t, w[3])), Time(number10(t, w[4]))}
 	case "acl":
