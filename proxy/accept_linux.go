@@ -62,10 +62,11 @@ func (l *loop) accept(ln *listener) {
 // acceptRest takes in who waits at a listener that is about to be closed, as far
 // as there are places.
 func (l *loop) acceptRest(ln *listener, f *front) {
-	for l.reserve(f) {
+	for l.reserve(f) == lackNothing {
 		fd, err := accept(ln.fd, &l.addr)
 		if err != 0 {
 			l.refund(f)
+			l.kick(f) // the successor may have missed the place
 			return
 		}
 		l.welcome(ln, f, fd)
@@ -75,32 +76,46 @@ func (l *loop) acceptRest(ln *listener, f *front) {
 // admit takes a place for the next client. False: there is none, and the
 // listener is suspended.
 func (l *loop) admit(ln *listener, f *front) bool {
-	if l.reserve(f) {
+	if l.reserve(f) == lackNothing {
 		return true
 	}
 	ln.suspend(l.engine)
 	// A place that was given back before that was seen would be forgotten.
-	if l.reserve(f) {
+	switch l.reserve(f) {
+	case lackNothing:
 		return true
-	}
-	if l.engine.filesLeft() < filesPerConn {
+	case lackFiles:
+		// Descriptors may come from another service, which does not look here.
 		l.hold(ln, f, unix.EMFILE)
 	}
 	return false
 }
 
-// reserve takes all that a connection needs before it is accepted.
-func (l *loop) reserve(f *front) bool {
+// lack is what there is not enough of to take another client in.
+type lack uint8
+
+const (
+	lackNothing lack = iota
+	lackPlaces       // who gives one back looks after the listener, see kick
+	lackFiles
+)
+
+// reserve takes all that a connection needs before it is accepted, or nothing
+// of it if something is lacking.
+func (l *loop) reserve(f *front) lack {
 	set := f.settings.Load()
-	if f.pending.Load() >= int64(set.PendingMax) || !l.engine.take(filesPerConn) {
-		return false
+	if f.pending.Load() >= int64(set.PendingMax) {
+		return lackPlaces
+	}
+	if !l.engine.take(filesPerConn) {
+		return lackFiles
 	}
 	if f.places.Add(1) > int64(set.ConnMax) {
 		f.places.Add(-1)
 		l.engine.give(filesPerConn)
-		return false
+		return lackPlaces
 	}
-	return true
+	return lackNothing
 }
 
 // refund gives back what reserve took.

@@ -139,6 +139,32 @@ func TestFilesAreBounded(t *testing.T) {
 	}
 }
 
+// A listener whose service has no connection is told by nobody when descriptors
+// are there again, so it must look by itself.
+func TestALackOfDescriptorsIsNeverTakenForOneOfPlaces(t *testing.T) {
+	s := newStill(t, Options{Files: 5}, 0)
+	f := s.front("")
+	l := &loop{engine: s.engine, now: time.Now()}
+	defer s.Drain(t.Context())
+	s.engine.take(4) // by another service
+	if l.admit(f.listener, f) || len(l.naps) != 1 {
+		t.Errorf("admitted, or %d naps, want 1", len(l.naps))
+	}
+	s.engine.give(2)
+	for want, how := range map[lack]func() func(){
+		lackNothing: func() func() { return func() { l.refund(f) } },
+		lackFiles:   func() func() { s.engine.take(2); return func() { s.engine.give(2) } },
+		lackPlaces:  func() func() { f.pending.Add(1 << 20); return func() { f.pending.Add(-1 << 20) } },
+	} {
+		undo := how()
+		if got := l.reserve(f); got != want {
+			t.Errorf("lack %d, want %d", got, want)
+		}
+		undo()
+	}
+	s.engine.give(2)
+}
+
 // In a process with few descriptors accepting pauses, those who are served are
 // served on, and the others when there are descriptors again.
 func TestNoDescriptorsLeft(t *testing.T) {

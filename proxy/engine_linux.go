@@ -109,11 +109,15 @@ func (e *engine) publish(change func(map[int32]*listener)) {
 
 // take sets n descriptors aside, unless that would leave too few for others.
 func (e *engine) take(n int64) bool {
-	if e.inUse.Add(n) > int64(e.opts.Files) && e.opts.Files > 0 {
-		e.inUse.Add(-n)
-		return false
+	for {
+		used := e.inUse.Load()
+		if e.opts.Files > 0 && used+n > int64(e.opts.Files) {
+			return false
+		}
+		if e.inUse.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	return true
 }
 
 func (e *engine) give(n int64) { e.inUse.Add(-n) }
