@@ -120,7 +120,7 @@ func TestAbuseHurtsNobody(t *testing.T) {
 	wg.Wait()
 	grown := int64(most) - int64(before)
 	t.Logf("%d connects, %d at most in handshake, %d KiB more memory, honest connect at most %s, refused %v", n, waiting, grown>>10, worst, a.RefusedTotal())
-	if n < 5000 || waiting > handshakesMax+handshakesEach || grown > 32<<20 || worst > time.Second {
+	if n < 5000 || waiting > handshakesMax+handshakesEach || grown > 32<<20 || worst > 2*time.Second { // with the race detector, in one process with the flood
 		t.Error("beyond the limits")
 	}
 	if lines := strings.Count(a.log.String(), "refused"); lines > 60 {

@@ -155,7 +155,7 @@ func TestMembersMeet(t *testing.T) {
 }
 
 // Whoever is listed and gone is called for ever.
-func TestMembersMeetAgainAfterAnHour(t *testing.T) {
+func TestMembersMeetAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := newLAN()
 		nodes := startGossips(t, nodeConfig(1, net), nodeConfig(2, net), nodeConfig(3, net))
@@ -169,7 +169,7 @@ func TestMembersMeetAgainAfterAnHour(t *testing.T) {
 		}
 		all("n2 alive, n3 alive", "n1 alive, n3 alive", "n1 alive, n2 alive")
 		third := nodes[2].Addr().Addr()
-		for _, long := range []time.Duration{10 * time.Second, time.Hour} {
+		for _, long := range []time.Duration{10 * time.Second, 10 * time.Minute} {
 			net.partition(func(a, b netip.Addr) bool { return (a == third) != (b == third) })
 			all("n2 alive, n3 dead", "n1 alive, n3 dead", "n1 dead, n2 dead")
 			time.Sleep(long)
@@ -252,7 +252,7 @@ func TestClustersNeverMeet(t *testing.T) {
 				differ(&configs[2])
 				differ(&configs[3])
 				nodes := startGossips(t, configs...)
-				time.Sleep(10 * time.Minute)
+				time.Sleep(time.Minute)
 				for i, want := range []string{"n2 alive, 10.0.0.3 unseen, 10.0.0.4 unseen", "n1 alive, 10.0.0.3 unseen, 10.0.0.4 unseen", "10.0.0.1 unseen, 10.0.0.2 unseen, n4 alive", "10.0.0.1 unseen, 10.0.0.2 unseen, n3 alive"} {
 					if got := nodes[i].sees(); got != want {
 						t.Errorf("n%d: got %q, want %q", i+1, got, want)
@@ -287,7 +287,12 @@ func TestForeignPacketsAreDropped(t *testing.T) {
 	sent := uint64(0)
 	for range 200 {
 		for _, p := range [][]byte{
-			{0}, {244}, {244, 4}, label, ping, append(bytes.Clone(label), ping...),
+			{0},
+			{244},
+			{244, 4},
+			label,
+			ping,
+			append(bytes.Clone(label), ping...),
 			append(append(bytes.Clone(label), 1), bytes.Repeat([]byte{7}, 60)...),
 			append(append(bytes.Clone(label), 0), bytes.Repeat([]byte{7}, 60)...),
 			bytes.Repeat([]byte{244}, 9000),

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/netip"
 	"strings"
@@ -268,7 +269,7 @@ func TestLongFrameIsNotAllocated(t *testing.T) {
 	if _, err := readFrame(strings.NewReader(long)); err == nil || n > 8 {
 		t.Errorf("got %v, %v allocations", err, n)
 	}
-	if _, err := readFrame(strings.NewReader(helloMagic + "\x00\x10short")); err != io.ErrUnexpectedEOF {
+	if _, err := readFrame(strings.NewReader(helloMagic + "\x00\x10short")); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 }

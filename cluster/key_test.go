@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -78,21 +79,8 @@ func TestKeyFileOfAnotherKind(t *testing.T) {
 	if _, err := ReadKey(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("directory: got %v", err)
 	}
-	if _, err := ReadKey(filepath.Join(t.TempDir(), "none")); !os.IsNotExist(unwrapAll(err)) {
+	if _, err := ReadKey(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: got %v", err)
-	}
-}
-
-func unwrapAll(err error) error {
-	for {
-		u, ok := err.(interface{ Unwrap() error })
-		if !ok {
-			return err
-		}
-		if _, path := err.(*os.PathError); path {
-			return err
-		}
-		err = u.Unwrap()
 	}
 }
 

@@ -161,7 +161,7 @@ func (w *Wire) SetFormation(id ID, generation uint64) {
 	}
 	w.mu.Unlock()
 	for _, s := range gone {
-		s.Close()
+		_ = s.Close()
 	}
 }
 
@@ -220,13 +220,13 @@ func (w *Wire) shut() {
 	}
 	w.mu.Unlock()
 	w.tcp.Close()
-	w.udp.Close()
+	_ = w.udp.Close()
 	for _, c := range waiting {
 		c.Close()
 	}
 	var closing sync.WaitGroup
 	for _, s := range streams {
-		closing.Go(func() { s.Close() })
+		closing.Go(func() { _ = s.Close() })
 	}
 	closing.Wait()
 }
@@ -338,7 +338,7 @@ func (w *Wire) serve(ctx context.Context, c *rawConn) {
 	select {
 	case w.accepted[s.hello.Purpose] <- Stream{Conn: s, Hello: s.hello}:
 	case <-ctx.Done():
-		s.Close()
+		_ = s.Close()
 		if ctx.Err() != context.Canceled {
 			w.refusals.add(c.addr, &RefusedError{Reason: Busy, Detail: s.hello.Purpose.String(), Hello: s.hello}, false)
 		}
@@ -383,7 +383,7 @@ func (w *Wire) welcome(ctx context.Context, c *rawConn) (*wireConn, *RefusedErro
 		_ = c.end(t)
 		return nil, nil
 	case err != nil:
-		s.Close()
+		_ = s.Close()
 		return nil, whyAccept(c, err)
 	}
 	c.settle()
@@ -589,7 +589,7 @@ func (w *Wire) drop(node ID, seen sighting) {
 	w.mu.Unlock()
 	for _, s := range gone {
 		s.raw.Close() // there is nobody to say good-bye to
-		s.Close()
+		_ = s.Close()
 	}
 }
 

@@ -515,7 +515,7 @@ func TestStepOut(t *testing.T) {
 			t.Fatal("the two ends have different secrets")
 		}
 		out.Close()
-		if n, err := bare.Read(make([]byte, 1)); n != 0 || err != io.EOF { // not even the good-bye of TLS
+		if n, err := bare.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) { // not even the good-bye of TLS
 			t.Fatalf("after the message: %d, %v", n, err)
 		}
 		in.Close()
