@@ -168,7 +168,9 @@ func (l *loop) hold(ln *listener, f *front, err errno) {
 	if pause == 0 {
 		pause = shortPause
 		f.pauses.Add(1)
-		l.engine.log.Warn("accepting pauses", "listener", ln.String(), "err", err)
+		if ln.warned.due(l.now, pauseWarning) {
+			l.engine.log.Warn("accepting pauses", "listener", ln.String(), "err", err)
+		}
 	}
 	ln.pause.Store(int64(pause))
 	l.naps = append(l.naps, nap{ln, l.now.Add(pause)})

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -136,6 +137,26 @@ func TestFilesAreBounded(t *testing.T) {
 	a.Close()
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestPausesDoNotFloodTheLog(t *testing.T) {
+	var log bytes.Buffer
+	s := newStill(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, 0)
+	defer s.Drain(t.Context())
+	f := s.front("")
+	l := &loop{engine: s.engine, now: time.Now()}
+	for range 1000 { // pauses that end at once
+		l.hold(f.listener, f, unix.EMFILE)
+		l.naps = nil
+		f.listener.pause.Store(0)
+		l.now = l.now.Add(15 * time.Millisecond)
+	}
+	if n := strings.Count(log.String(), "accepting pauses"); n != 2 {
+		t.Errorf("%d warnings in 15 s, want one for each 10 s:\n%s", n, log.String())
+	}
+	if n := s.Stats("").AcceptPauses; n != 1000 {
+		t.Errorf("%d pauses counted, want 1000", n)
 	}
 }
 

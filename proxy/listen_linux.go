@@ -27,6 +27,7 @@ type listener struct {
 	suspended atomic.Bool           // is in no epoll set though it serves
 	retired   atomic.Bool           // is about to be closed
 	pause     atomic.Int64          // the last pause for lack of descriptors
+	warned    pace                  // of pauses
 
 	mu      sync.Mutex // guards which epoll sets it is in
 	armed   bool

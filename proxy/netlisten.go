@@ -21,6 +21,7 @@ type netListener struct {
 	front   atomic.Pointer[front] // nil: accepts nobody
 	free    chan struct{}         // gets something when there may be a place again
 	retired atomic.Bool
+	warned  pace // of pauses
 
 	started bool // guarded by netEngine.mu
 }
@@ -181,7 +182,9 @@ func (e *netEngine) acceptAll(ctx context.Context, ln *netListener) {
 		}
 		if pause == 0 {
 			f.pauses.Add(1)
-			e.log.Warn("accepting pauses", "listener", ln.String(), "err", err)
+			if ln.warned.due(time.Now(), pauseWarning) {
+				e.log.Warn("accepting pauses", "listener", ln.String(), "err", err)
+			}
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), 100*time.Millisecond)
 		sleep(ctx, pause)
