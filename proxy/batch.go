@@ -90,22 +90,49 @@ func (m *memory) flush(ctx context.Context) (int, error) {
 	if len(batch) == 0 {
 		return 0, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, batchWait)
+	m.tellOverflow()
+	limited, cancel := context.WithTimeout(ctx, batchWait)
 	defer cancel()
-	r, err := m.propose(ctx, state.Command{
+	r, err := m.propose(limited, state.Command{
 		Time: now, Ops: []state.Op{state.Visits{Service: m.id, Clients: visits}},
 	})
 	if err != nil && r.Err == nil {
 		m.failures.Add(1)
 		m.land(batch)
+		if ctx.Err() == nil {
+			m.tellFailure(err)
+		}
 		return len(batch), err
 	}
+	m.tellFailure(nil)
 	if r.Err != nil { // and it would be refused again
 		m.refused.Add(uint64(len(batch)))
 		m.log.Warn("clients are not recorded", "service", m.service, "clients", len(batch), "err", r.Err)
 	}
 	m.settle(batch)
 	return len(batch), nil
+}
+
+// tellFailure logs the first proposal that fails, and the first that does not
+// any more. The caller holds flushing.
+func (m *memory) tellFailure(err error) {
+	switch {
+	case err != nil && !m.failing:
+		m.log.Warn("clients are not recorded; trying again", "service", m.service, "err", err)
+	case err == nil && m.failing:
+		m.log.Info("clients are recorded again", "service", m.service)
+	}
+	m.failing = err != nil
+}
+
+// tellOverflow logs that clients were not recorded because there were too many
+// of them, once a minute at most. The caller holds flushing.
+func (m *memory) tellOverflow() {
+	if n := m.overflow.Load(); n > m.spilled && m.full.due(time.Now(), lackWarning) {
+		m.log.Warn("too many clients wait to be recorded; more are served but not remembered",
+			"service", m.service, "visits", n-m.spilled)
+		m.spilled = n
+	}
 }
 
 // handOver carries over what is in the overlay now. Others may come meanwhile;

@@ -39,7 +39,11 @@ type memory struct {
 	tracking atomic.Int64 // seconds after which a client is forgotten; <= 0: never
 	tallies  tallies
 	wake     chan struct{}
-	flushing sync.Mutex // held while a batch is under way
+
+	flushing sync.Mutex // held while a batch is under way; guards what follows
+	failing  bool       // the last proposal failed, and the log says so
+	spilled  uint64     // overflow that the log knows of
+	full     pace       // of warnings about it
 
 	overflow atomic.Uint64 // visits that were not recorded
 	failures atomic.Uint64 // proposals that failed, each of which is tried again

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -302,6 +304,52 @@ func TestFailedProposalsAreKeptAndTriedAgain(t *testing.T) {
 			if e, ok := b.entry(clientN(1)); !ok || e.Server != 1 || size(m) != 0 {
 				t.Errorf("got %v %v, want it in the table", e, ok)
 			}
+		})
+	})
+}
+
+func TestFailingRecordsAreTwoLinesInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, m := newBook(t)
+		var log bytes.Buffer
+		m.log = slog.New(slog.NewTextHandler(&log, nil))
+		lines := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			got := strings.Split(strings.TrimSpace(log.String()), "\n")
+			if log.Len() == 0 {
+				got = nil
+			}
+			if len(got) != len(want) {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+			for i := range got {
+				if !strings.Contains(got[i], want[i]) {
+					t.Errorf("got %q, want %q", got[i], want[i])
+				}
+			}
+			log.Reset()
+		}
+		running(t, m, func(func()) {
+			for range 2 {
+				b.fail(errors.New("no space left on device"))
+				m.put(clientN(1), 1, present())
+				time.Sleep(10 * time.Second)
+				lines("no space left on device")
+				b.fail(nil)
+				time.Sleep(2 * time.Second)
+				lines("recorded again")
+			}
+			m.limit = 1
+			b.fail(errors.New("no space left on device"))
+			for i := range 90 {
+				m.put(clientN(i), 1, present())
+				time.Sleep(time.Second)
+			}
+			lines("no space", "too many clients", "too many clients")
+			b.fail(nil)
+			time.Sleep(2 * time.Second)
+			lines("recorded again")
 		})
 	})
 }
