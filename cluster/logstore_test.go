@@ -170,3 +170,26 @@ func TestPapers(t *testing.T) {
 		t.Errorf("papers without a node: %v", err)
 	}
 }
+
+// TestLogSurvivesATruncation: a leader's change takes the end of a log away.
+// raft-wal before 0.4.1 could not read such a log after a restart (its #31).
+func TestLogSurvivesATruncation(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openWAL(dir, hclog.NewNullLogger())
+	must(t, err)
+	for i := range uint64(20) {
+		must(t, s.StoreLog(entry(i+1, 1)))
+	}
+	must(t, s.DeleteRange(15, 20))
+	must(t, s.StoreLog(entry(15, 2)))
+	must(t, s.Close())
+	s, err = openWAL(dir, hclog.NewNullLogger())
+	must(t, err)
+	for i := range uint64(15) {
+		var l raft.Log
+		if err := s.GetLog(i+1, &l); err != nil || l.Index != i+1 {
+			t.Fatalf("entry %d: %+v, %v", i+1, l, err)
+		}
+	}
+	must(t, s.Close())
+}

@@ -1,0 +1,242 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"pen/state"
+)
+
+const (
+	proposeTime = 2 * time.Second // the most that Propose takes
+	leaderPause = 10 * time.Millisecond
+)
+
+// Outcome tells what became of a command that Propose gave up.
+type Outcome uint8
+
+// The outcomes.
+const (
+	NotApplied Outcome = iota // and it will not be
+	Unknown                   // it may have been, or may yet be
+	Applied                   // it is, but this node does not have it yet
+)
+
+func (o Outcome) String() string {
+	return [...]string{"not applied", "it may have been applied or not", "applied, but not on this node yet"}[o]
+}
+
+// ProposeError is the error of Propose.
+type ProposeError struct {
+	Outcome Outcome
+	Err     error
+}
+
+func (e *ProposeError) Error() string { return fmt.Sprintf("propose: %v: %v", e.Err, e.Outcome) }
+func (e *ProposeError) Unwrap() error { return e.Err }
+
+// ErrNoLeader says that nobody could take a change: there is no quorum, or an
+// election has not ended yet.
+var ErrNoLeader = errors.New("no leader")
+
+// Propose makes the command part of the state of all nodes. Any node takes it.
+// It returns after the command has been applied on this node or, with the error
+// in the result, refused by the state. It takes two seconds at most; its error
+// is a *ProposeError, which tells whether the command was applied.
+//
+// A command happens once, also when the leader changes meanwhile. The exception
+// are commands that consist of visits only: to see a client twice does no harm.
+func (n *Node) Propose(ctx context.Context, c state.Command) (state.Result, error) {
+	once := !soft(c)
+	if once {
+		if len(c.Ops) == 0 || !isRequest(c.Ops[0]) {
+			c.Ops = append([]state.Op{state.Request{ID: state.RequestID(NewID())}}, c.Ops...)
+		}
+	}
+	b, err := c.Append(nil)
+	if err != nil {
+		return state.Result{}, &ProposeError{NotApplied, err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
+	p := proposal{node: n, bytes: b, last: ErrNoLeader}
+	for {
+		r, done := p.try(ctx)
+		if done {
+			return n.arrived(ctx, r)
+		}
+		if p.maybe && !once {
+			break
+		}
+		select {
+		case <-time.After(leaderPause):
+			continue
+		case <-ctx.Done():
+		case <-n.down:
+			p.last = os.ErrClosed
+		}
+		break
+	}
+	e := &ProposeError{NotApplied, p.last}
+	if p.maybe {
+		e.Outcome = Unknown
+	}
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		e.Err = fmt.Errorf("%w (%w)", p.last, context.Canceled)
+	}
+	return state.Result{}, e
+}
+
+func isRequest(o state.Op) bool {
+	_, ok := o.(state.Request)
+	return ok
+}
+
+// arrived waits until this node has applied what the leader has.
+func (n *Node) arrived(ctx context.Context, r result) (state.Result, error) {
+	out := state.Result{Index: r.Index}
+	if r.Refused != "" {
+		out.Err = errors.New(r.Refused)
+	}
+	for {
+		ok, moved := n.fsm.reached(r.Entry)
+		if ok {
+			return out, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return out, &ProposeError{Applied, ctx.Err()}
+		case <-n.down:
+			return out, &ProposeError{Applied, os.ErrClosed}
+		}
+	}
+}
+
+// proposal is a command on its way.
+type proposal struct {
+	node  *Node
+	bytes []byte
+	maybe bool // an earlier try may have been kept
+	last  error
+}
+
+// try gives the command to whoever leads now.
+func (p *proposal) try(ctx context.Context) (result, bool) {
+	k := p.node.core.Load()
+	if k == nil {
+		p.last = errors.New("no cluster yet")
+		return result{}, false
+	}
+	addr, id := k.raft.LeaderWithID()
+	var r result
+	switch {
+	case id == "":
+		p.last = ErrNoLeader
+		return r, false
+	case string(id) == k.id:
+		r = k.apply(ctx, p.bytes)
+	default:
+		var sent bool
+		var err error
+		r, sent, err = p.node.carry(ctx, string(id), addr, change{}, p.bytes)
+		if err != nil {
+			r = result{Maybe: sent, Err: err.Error()}
+		}
+	}
+	if r.Done {
+		return r, true
+	}
+	p.maybe = p.maybe || r.Maybe
+	p.last = errors.New(r.Err)
+	return r, false
+}
+
+// apply proposes as the leader.
+func (k *core) apply(ctx context.Context, b []byte) result {
+	wait := proposeTime
+	if end, ok := ctx.Deadline(); ok {
+		wait = max(time.Until(end), time.Millisecond)
+	}
+	f := k.raft.Apply(b, wait)
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends with raft at the latest
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return result{Maybe: true, Err: "no quorum in time"}
+	}
+	if err != nil {
+		// These say that the command did not get into the log.
+		early := errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout)
+		return result{Maybe: !early, Err: err.Error()}
+	}
+	r := result{Done: true, Entry: f.Index()}
+	if s, ok := f.Response().(state.Result); ok {
+		r.Index = s.Index
+		if s.Err != nil {
+			r.Refused = s.Err.Error()
+		}
+	}
+	return r
+}
+
+// carry sends a change to the leader and waits for what it says. Sent tells that
+// the leader may have it.
+func (n *Node) carry(ctx context.Context, id string, a raft.ServerAddress, c change, b []byte) (r result, sent bool, err error) {
+	to, ok := n.where(id)
+	if !ok {
+		if to, err = netip.ParseAddrPort(string(a)); err != nil {
+			return r, false, err
+		}
+	}
+	s, err := n.streams.Dial(ctx, to, PurposeForward)
+	if err != nil {
+		return r, false, fmt.Errorf("reach leader: %w", err)
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := sendMessage(s, message{Change: &c}, b); err != nil {
+		return r, true, fmt.Errorf("send to leader: %w", err)
+	}
+	m, _, err := receiveMessage(s, 0)
+	switch {
+	case ctx.Err() != nil:
+		return r, true, errors.New("no answer of the leader in time")
+	case err != nil:
+		return r, true, fmt.Errorf("answer of leader: %w", err)
+	case m.Reply == nil || m.Reply.Change == nil:
+		return r, true, errors.New("answer of leader: not one")
+	}
+	return *m.Reply.Change, true, nil
+}
+
+// serveChange answers a change that another node has sent. It goes no further.
+func (n *Node) serveChange(ctx context.Context, s Stream, m message, b []byte) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
+	var r result
+	k := n.core.Load()
+	switch {
+	case k == nil || k.raft.State() != raft.Leader:
+		r.Err = "not the leader"
+	case m.Change.Transfer:
+		if err := n.Transfer(ctx, m.Change.To); err != nil {
+			r.Err = err.Error()
+		} else {
+			r.Done = true
+		}
+	default:
+		r = k.apply(ctx, b)
+	}
+	s.SetWriteDeadline(time.Now().Add(proposeTime))
+	_ = sendMessage(s, message{Reply: &reply{Change: &r}}, nil)
+}

@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"bytes"
+	"io"
+	"net/netip"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"pen/state"
+)
+
+func TestReconfigure(t *testing.T) {
+	id := func(n byte) ID { return ID{n} }
+	server := func(n byte, addr int, s raft.ServerSuffrage) raft.Server {
+		return raft.Server{Suffrage: s, ID: raft.ServerID(id(n).String()), Address: raft.ServerAddress(memAddr(addr).String())}
+	}
+	alive := func(n byte, addr int, applied uint64) heardNote {
+		return heardNote{note: note{Applied: applied}, hello: Hello{Node: id(n), Addr: memAddr(addr)}}
+	}
+	peers := []Peer{{Addr: memAddr(1)}, {Addr: memAddr(2)}, {Addr: memAddr(3)}}
+	three := []raft.Server{server(1, 1, raft.Voter), server(2, 2, raft.Voter), server(3, 3, raft.Voter)}
+	for _, c := range []struct {
+		name    string
+		servers []raft.Server
+		alive   []heardNote
+		want    memberAct
+		whom    byte
+	}{
+		{"all as it should be", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberKeep, 0},
+		{"a dead one stays", three, []heardNote{alive(2, 2, 100)}, memberKeep, 0},
+		{"a new one learns", three[:2], []heardNote{alive(2, 2, 100), alive(3, 3, 0)}, memberLearn, 3},
+		{"one that is not listed does not", three[:2], []heardNote{alive(2, 2, 100), alive(3, 9, 0)}, memberKeep, 0},
+		{"a learner that is behind waits", []raft.Server{three[0], three[1], server(3, 3, raft.Nonvoter)}, []heardNote{alive(3, 3, 10)}, memberKeep, 0},
+		{"a learner that has caught up votes", []raft.Server{three[0], three[1], server(3, 3, raft.Nonvoter)}, []heardNote{alive(3, 3, 50)}, memberVote, 3},
+		{"its place was taken: the old one goes", three, []heardNote{alive(2, 2, 100), alive(9, 3, 0)}, memberRemove, 3},
+		{"but not when that would leave no majority", three, []heardNote{alive(9, 3, 0)}, memberKeep, 0},
+		{"nor while the old one lives", three, []heardNote{alive(2, 2, 100), alive(3, 4, 100), alive(9, 3, 0)}, memberVote, 3},
+		{"its address has changed", three, []heardNote{alive(2, 2, 100), alive(3, 4, 100)}, memberVote, 3},
+	} {
+		all := map[ID]heardNote{}
+		for _, h := range c.alive {
+			all[h.hello.Node] = h
+		}
+		got, s, _ := reconfigure(c.servers, all, peers, id(1).String(), 100)
+		if got != c.want || got != memberKeep && idOf(s.ID) != id(c.whom) {
+			t.Errorf("%s: %d for %s, want %d for %s", c.name, got, s.ID, c.want, id(c.whom))
+		}
+	}
+}
+
+func TestMachineThroughSnapshot(t *testing.T) {
+	from, to := newFSM(state.New()), newFSM(state.New())
+	for i := range 50 {
+		b, err := permit(i).Append(nil)
+		must(t, err)
+		r := from.ApplyBatch([]*raft.Log{{Index: uint64(i + 10), Type: raft.LogCommand, Data: b}, {Index: uint64(i + 11), Type: raft.LogConfiguration}})
+		if r[0].(state.Result).Err != nil || r[1] != nil {
+			t.Fatal(r)
+		}
+	}
+	snap, err := from.Snapshot()
+	must(t, err)
+	store := raft.NewInmemSnapshotStore()
+	sink, err := store.Create(1, 60, 1, raft.Configuration{}, 0, nil)
+	must(t, err)
+	must(t, snap.Persist(sink))
+	snap.Release()
+	_, r, err := store.Open(sink.ID())
+	must(t, err)
+	must(t, to.Restore(r))
+	if ok, _ := to.reached(60); !ok || to.machine.View().Index != from.machine.View().Index || len(to.machine.View().ACL[0].Entries) != 50 {
+		t.Errorf("restored: entry 60 %v, command %d, %d rules", ok, to.machine.View().Index, len(to.machine.View().ACL[0].Entries))
+	}
+	if err := to.Restore(io.NopCloser(bytes.NewReader([]byte("short")))); err == nil || len(to.machine.View().ACL[0].Entries) != 50 {
+		t.Errorf("a broken snapshot: %v", err)
+	}
+}
+
+func FuzzMessage(f *testing.F) {
+	for _, m := range []message{
+		{N: 1, Ask: &question{From: ID{1}.String(), LastIndex: 7}},
+		{N: 2, Released: &releasedTerm{3, ""}},
+		{Change: &change{To: "lb1"}},
+		{Form: &formAsk{Promise: &promise{ID{1}, ID{2}, []member{{ID{3}, netip.MustParseAddrPort("10.0.0.1:1")}}}}},
+	} {
+		var b bytes.Buffer
+		if err := sendMessage(&b, m, []byte("body")); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, body, err := receiveMessage(bytes.NewReader(b), 1<<20)
+		if err != nil {
+			return
+		}
+		if len(body) > len(b) {
+			t.Fatalf("a body of %d bytes out of %d", len(body), len(b))
+		}
+		var again bytes.Buffer
+		if err := sendMessage(&again, m, body); err != nil {
+			t.Fatal(err)
+		}
+		if _, body2, err := receiveMessage(&again, 1<<20); err != nil || !bytes.Equal(body, body2) {
+			t.Fatalf("sent again: %v", err)
+		}
+	})
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"context"
+	"crypto/hmac"
+	"encoding/binary"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// hearReleases listens for what the guards of other nodes say, and keeps
+// connections open over which this node's guard can speak.
+func (n *Node) hearReleases(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, to := range n.others() {
+		all.Go(func() { n.keepRelease(ctx, to) })
+	}
+	for {
+		select {
+		case s, ok := <-n.streams.Accept(PurposeRelease):
+			if !ok {
+				return
+			}
+			all.Go(func() { n.hearRelease(ctx, s) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hearRelease reads one message from a stream that has stepped out of TLS. The
+// peer's hello, which came under TLS, says who may speak on it.
+func (n *Node) hearRelease(ctx context.Context, s Stream) {
+	defer s.Close()
+	c, _, err := s.StepOut()
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	b := make([]byte, releaseSize)
+	if _, err := io.ReadFull(c, b); err != nil {
+		return
+	}
+	term := binary.BigEndian.Uint64(b[len(releaseMagic)+32:])
+	if !hmac.Equal(b, releaseMessage(n.cfg.Key, s.Hello.Node, s.Hello.Boot, term)) {
+		n.log.Warn("a release that is not one", "member", s.Hello.Node, "addr", s.Hello.Addr)
+		return
+	}
+	if k := n.core.Load(); k != nil {
+		n.log.Info("the address is free", "member", s.Hello.Node, "term", term)
+		k.elector.released(term, "")
+	}
+}
+
+// keepRelease has a bare connection to a node, made anew when it breaks.
+func (n *Node) keepRelease(ctx context.Context, to netip.AddrPort) {
+	for ctx.Err() == nil {
+		if s, err := n.dialRelease(ctx, to); err == nil {
+			n.holdRelease(ctx, s)
+		}
+		select {
+		case <-time.After(n.cfg.Heartbeat):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (n *Node) dialRelease(ctx context.Context, to netip.AddrPort) (Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(time.Second, 3*n.cfg.Heartbeat))
+	defer cancel()
+	return n.streams.Dial(ctx, to, PurposeRelease)
+}
+
+// holdRelease offers a connection until the peer closes it: it never says a word.
+func (n *Node) holdRelease(ctx context.Context, s Stream) {
+	defer s.Close()
+	c, _, err := s.StepOut()
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	id, own := s.Hello.Node, &ReleaseConn{Peer: s.Hello.Node, Conn: c, stream: s}
+	n.mu.Lock()
+	n.release[id] = own
+	n.mu.Unlock()
+	n.tell()
+	_, _ = c.Read(make([]byte, 1))
+	n.mu.Lock()
+	if n.release[id] == own {
+		delete(n.release, id)
+	}
+	n.mu.Unlock()
+	n.tell()
+}
