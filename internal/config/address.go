@@ -82,7 +82,7 @@ func checkHost(host string) error {
 	if _, ok := literal(host); ok {
 		return nil
 	}
-	if strings.ContainsAny(host, ":[]()") || isNumber(host) {
+	if strings.ContainsAny(host, ":[]()") || host[0] == '#' || isNumber(host) {
 		return errors.New("unknown or invalid address " + strconv.Quote(host))
 	}
 	if len(host) > 255 {

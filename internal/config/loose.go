@@ -61,7 +61,24 @@ func readLoosely(line string, place Place, service string) (*Statement, *Reply) 
 			return nil, reply
 		}
 	}
+	if err := s.checkTexts(); err != nil {
+		return nil, refused("%s: %v", name, err)
+	}
 	return s, nil
+}
+
+// checkTexts refuses what the original takes and can not read back once it is
+// saved.
+func (s *Statement) checkTexts() error {
+	for i := range min(len(s.Args), len(s.Word.Args)) {
+		if t := s.Word.Args[i].Type; t != TypePath && t != TypeText {
+			continue
+		}
+		if err := checkText(s.Word.Name, s.Args[i].Text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // refusal is the answer to words that do not exist, or not here.

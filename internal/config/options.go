@@ -131,6 +131,10 @@ func textOption(word string) func(*arguments, string) {
 			a.fail("", fmt.Sprintf("%q is empty or has blanks or control characters", v), "")
 			return
 		}
+		if err := checkText(word, v); err != nil {
+			a.fail("", err.Error(), "")
+			return
+		}
 		a.add(word, Value{Text: v})
 	}
 }

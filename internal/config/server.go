@@ -108,6 +108,29 @@ func serverRefuse(s *Statement) *Reply {
 	case n < 0:
 		return &Reply{Log: fmt.Sprintf("server: %d is negative", n)}
 	}
+	if err := s.checkAddresses(); err != nil {
+		return refused("server: %v", err)
+	}
+	return nil
+}
+
+// checkAddresses finds those that a file could not hold and those that can be
+// nothing. Whether a name exists is asked later.
+func (s *Statement) checkAddresses() error {
+	for i := 1; i+1 < len(s.Args); i += 2 {
+		if s.Args[i].Text != "address" {
+			continue
+		}
+		host := s.Args[i+1].Text
+		if err := checkText(s.Word.Name, host); err != nil {
+			return err
+		}
+		if strings.Contains(host, "/") {
+			if err := checkPath(host); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

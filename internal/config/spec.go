@@ -184,7 +184,10 @@ func (s ServerSpec) op(e *environment, service string, index int) (state.Op, err
 
 // address resolves the host of a server.
 func (e *environment) address(host string) (state.Address, error) {
-	if strings.HasPrefix(host, "/") {
+	if strings.Contains(host, "/") {
+		if err := checkPath(host); err != nil {
+			return state.Address{}, err
+		}
 		return state.Address{Host: host}, nil
 	}
 	ip, err := e.lookup(host)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -129,6 +130,21 @@ func distance(a, b string) int {
 		before, above, row = above, row, before
 	}
 	return above[len(b)]
+}
+
+// checkText says why a text can not be the argument of word in a file, where a
+// line has an end, blanks separate and '#' begins a comment.
+func checkText(word, text string) error {
+	longest := MaxLine - len(word) - 1
+	switch {
+	case !printable(text):
+		return fmt.Errorf("%q has blanks or control characters", text)
+	case strings.HasPrefix(text, "#"):
+		return fmt.Errorf("%q begins a comment in a file", text)
+	case len(text) > longest:
+		return fmt.Errorf("a name longer than %d bytes does not fit into a line of a file", longest)
+	}
+	return nil
 }
 
 // printable tells whether a text can be part of a line.
