@@ -167,7 +167,7 @@ func (l *loop) dial(c *conn) bool {
 		l.wheel.add(&l.conns, c, l.tick+1)
 		return true
 	case unix.EADDRNOTAVAIL:
-		f.abandon(c.server)
+		f.portless(&c.trial, c.server, err)
 		return false
 	default:
 		f.failed(c.server, err, l.clock)

@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,6 +126,75 @@ func TestUnixSocketsOnBothSides(t *testing.T) {
 	if clients := s.Clients(""); len(clients) != 1 || clients[0].Client.IsValid() {
 		t.Errorf("clients = %+v, want the one without an address", clients)
 	}
+}
+
+// In a network with two local ports the third client finds none.
+func TestNoLocalPortsLeft(t *testing.T) {
+	const child = "PEN_TEST_FEW_PORTS"
+	if os.Getenv(child) == "" {
+		if os.Getuid() != 0 {
+			t.Skip("needs root for a network of its own")
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^TestNoLocalPortsLeft$", "-test.v")
+		cmd.Env = append(os.Environ(), child+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, syscall.EPERM) {
+			t.Skip("no network of its own: ", err)
+		}
+		if strings.Contains(string(out), "--- SKIP") {
+			t.Skipf("%s", out)
+		}
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := loopbackUp(); err != nil {
+		t.Skip("loopback: ", err)
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40001"), 0); err != nil {
+		t.Skip("port range: ", err)
+	}
+	var log bytes.Buffer
+	s := newStand(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, backend(t, "127.0.0.1:9000", echo))
+	s.listen(filepath.Join(t.TempDir(), "front"))
+	var held []duplex
+	for range 2 {
+		c := s.dial()
+		exchange(t, c, "in")
+		held = append(held, c)
+	}
+	for range 3 {
+		if got := all(t, s.dial()); got != "" {
+			t.Errorf("got %q", got)
+		}
+	}
+	if st := s.Stats(""); st.Refused["ports"] != 3 || st.Refused["no_server"] != 0 {
+		t.Errorf("refused = %v, want 3 for lack of ports", st.Refused)
+	}
+	if sv := s.Servers("")[0]; sv.Failures != 0 || sv.Mark != 0 || sv.Conns != 2 {
+		t.Errorf("the server is blamed: %+v", sv)
+	}
+	if n := strings.Count(log.String(), "no local port"); n != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, log.String())
+	}
+	exchange(t, held[0], "served on")
+}
+
+// loopbackUp brings the loopback of a new network up.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	r, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
 func TestUnixServerWithFullBacklogFails(t *testing.T) {

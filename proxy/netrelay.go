@@ -95,7 +95,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 			f.lost.Add(1)
 			return false
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
-			f.abandon(tg.server)
+			f.portless(&c.trial, tg.server, plainError(err))
 		default:
 			f.failed(tg.server, plainError(err), now)
 		}

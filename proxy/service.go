@@ -37,6 +37,7 @@ type service struct {
 	pending   atomic.Int64 // attempts under way
 	failovers atomic.Uint64
 	refused   [refusals]atomic.Uint64
+	ports     pace // of warnings that there are none
 
 	// For configure, which has one caller at a time.
 	gone []*server // no longer in a slot, but still with connections

@@ -3,6 +3,7 @@ package proxy
 import (
 	"math"
 	"net/netip"
+	"time"
 
 	"pen/state"
 )
@@ -35,12 +36,13 @@ const (
 	refusedServers refusal = iota // no server could be had
 	refusedACL                    // client_acl denies the client, and there is no abuse server
 	refusedAbuse                  // the abuse server could not be had
+	refusedPorts                  // a server was passed over for lack of a local port, and no other could be had
 	refusals
 )
 
 // String is the reason's name in counters.
 func (r refusal) String() string {
-	return [...]string{refusedServers: "no_server", refusedACL: "denied", refusedAbuse: "no_abuse_server"}[r]
+	return [...]string{refusedServers: "no_server", refusedACL: "denied", refusedAbuse: "no_abuse_server", refusedPorts: "ports"}[r]
 }
 
 // target is a server to connect to. A place at it is taken, and the attempt
@@ -184,10 +186,20 @@ func (s *service) failed(v *server, reason error, now state.Time) {
 }
 
 // abandon ends an attempt that says nothing about v: the client has gone, or
-// this node lacks descriptors or ports.
+// this node lacks something.
 func (s *service) abandon(v *server) {
 	s.pending.Add(-1)
 	v.give()
+}
+
+// portless ends an attempt for which this node has no local port or address
+// left. It says nothing about v, but it is why the client may find no server.
+func (s *service) portless(t *trial, v *server, reason error) {
+	s.abandon(v)
+	t.why = refusedPorts
+	if s.ports.due(time.Now(), lackWarning) {
+		s.log.Warn("no local port to connect from", "service", s.name, "server", v.index, "backend", v, "err", reason)
+	}
 }
 
 // release gives back the place of a connection to v that has ended.
