@@ -297,18 +297,20 @@ func (f *fence) put(c *nftables.Conn, have, want phase, pass time.Duration, four
 	if have == closed && want == closed {
 		return
 	}
-	var elements [2][]nftables.SetElement
+	var elements, lasting [2][]nftables.SetElement
 	for _, a := range f.addrs {
-		e := nftables.SetElement{Key: a.AsSlice(), Timeout: max(pass, time.Millisecond)}
-		elements[b2i(a.Is6())] = append(elements[b2i(a.Is6())], e)
+		i := b2i(a.Is6())
+		elements[i] = append(elements[i], nftables.SetElement{Key: a.AsSlice(), Timeout: pass})
+		lasting[i] = append(lasting[i], nftables.SetElement{Key: a.AsSlice(), Timeout: time.Hour})
 	}
 	for i, set := range []*nftables.Set{four, six} {
 		if len(elements[i]) == 0 {
 			continue
 		}
 		if have != opened || want != opened {
-			// Adding what is there changes nothing, so the deletion always finds one.
-			_ = c.SetAddElements(set, elements[i])
+			// With this the deletion always finds one. It must not end before, or the
+			// whole would be refused; nobody sees it in between.
+			_ = c.SetAddElements(set, lasting[i])
 		}
 		_ = c.SetDeleteElements(set, elements[i])
 		if want == opened {
@@ -324,9 +326,14 @@ func b2i(b bool) int {
 	return 0
 }
 
-// shutUp ends the answers and leaves the packets alone, from whatever state.
-func (f *fence) shutUp() error {
-	return f.flush(func(c *nftables.Conn) { f.put(c, unknown, closed, 0, f.answer4, f.answer6) })
+// shutUp ends the answers, and lets packets pass for a time that is not part
+// of any lease, from whatever state.
+func (f *fence) shutUp(pass time.Duration) error {
+	f.passing, f.answering = unknown, unknown
+	return f.flush(func(c *nftables.Conn) {
+		f.put(c, unknown, closed, 0, f.answer4, f.answer6)
+		f.put(c, unknown, opened, pass, f.pass4, f.pass6)
+	})
 }
 
 // close ends both, from whatever state.

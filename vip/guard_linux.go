@@ -31,17 +31,21 @@ const (
 	maxConns   = 64
 	maxMessage = 16 << 10
 
-	// lastWords is for how long the dead holder's kernel may still tell its
-	// clients that their connections are over. Nobody is told where the address is
-	// any more, and nothing is accepted.
-	lastWords = 20 * time.Millisecond
+	// lastWords is for how long at most the dead holder's kernel may still tell
+	// its clients that their connections are over. Nobody is told where the address
+	// is any more, and nothing is accepted.
+	lastWords = 500 * time.Millisecond
+	// lastWordsBlind is for kernels that do not tell when a process has ended
+	// (before Linux 5.3).
+	lastWordsBlind = 20 * time.Millisecond
 )
 
 // An order is all that the guard has to know. The newest one counts.
 type order struct {
-	Seq   uint64
-	Addrs []netip.Addr
-	Table string
+	Seq    uint64
+	Holder int // its process
+	Addrs  []netip.Addr
+	Table  string
 	// Fence says that the kernel lease is there to be closed.
 	Fence bool
 	// Deadline is when the addresses go, on the clock that counts through a
@@ -88,7 +92,7 @@ func RunGuard() int {
 	}
 	runtime.LockOSThread()
 	steady()
-	g := guard{fd: fd}
+	g := guard{fd: fd, holder: -1}
 	g.run()
 	return 0
 }
@@ -104,13 +108,14 @@ func steady() {
 }
 
 type guard struct {
-	fd    int
-	last  order
-	conns []int
-	fence *fence
-	fired uint64
-	done  bool // with the deadline of the last order
-	err   error
+	fd     int
+	holder int // its pidfd; -1: none
+	last   order
+	conns  []int
+	fence  *fence
+	fired  uint64
+	done   bool // with the deadline of the last order
+	err    error
 }
 
 func (g *guard) run() {
@@ -178,6 +183,9 @@ func (g *guard) receive() (more, alive bool) {
 	if g.fence == nil {
 		g.fence = newFence(o.Table, o.Addrs, 0)
 		_ = g.fence.dial() // now, or when it is needed
+		if holder, err := unix.PidfdOpen(o.Holder, 0); err == nil {
+			g.holder = holder
+		}
 	}
 	g.last, g.done = o, false
 	g.answer()
@@ -212,7 +220,7 @@ func (g *guard) bury() {
 	if g.last.Deadline == 0 {
 		return
 	}
-	if err := g.closeFence((*fence).shutUp); err != nil || !g.last.Fence {
+	if err := g.closeFence(func(f *fence) error { return f.shutUp(lastWords) }); err != nil || !g.last.Fence {
 		// Without a kernel lease nothing but the end of the address ends the answers.
 		if g.clear() != nil {
 			return
@@ -221,12 +229,29 @@ func (g *guard) bury() {
 		return
 	}
 	g.speak()
-	time.Sleep(lastWords)
+	g.mourn()
 	// The connections stay until here: an early end of one would be taken for the
 	// death of a guard that has said nothing. Errors have no reader any more; the
 	// lifetime is left.
 	_ = g.clear()
 	_ = g.closeFence((*fence).close)
+}
+
+// mourn waits until the holder has closed its connections: a process has ended
+// when all its threads have, and the last one closes the files. That the guard
+// has another parent says less, it is so when one thread has ended.
+func (g *guard) mourn() {
+	if g.holder < 0 {
+		time.Sleep(lastWordsBlind)
+		return
+	}
+	for end := bootTime() + int64(lastWords); ; {
+		left := (end - bootTime()) / int64(time.Millisecond)
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(g.holder), Events: unix.POLLIN}}, int(max(left, 0)))
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 func (g *guard) closeFence(how func(*fence) error) error {

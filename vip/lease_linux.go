@@ -3,6 +3,7 @@ package vip
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 )
 
@@ -163,7 +164,7 @@ func (v *VIP) tellGuard(w Want, left time.Duration) {
 			v.said.message = nil
 		}
 	}
-	o := order{Addrs: v.addrs, Table: tableName(v.cfg.Name), Fence: fenced, Deadline: v.deadline}
+	o := order{Holder: os.Getpid(), Addrs: v.addrs, Table: tableName(v.cfg.Name), Fence: fenced, Deadline: v.deadline}
 	if v.deadline != 0 {
 		o.Message = v.said.message
 	}
