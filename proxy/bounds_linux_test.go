@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -296,6 +297,12 @@ func TestDrain(t *testing.T) {
 		d.Close()
 		t.Error("a client got in")
 	}
+	s.set(state.OptIdle, state.Int(1)) // settings still count
+	s.listen(free(t))
+	if s.Address("") != "" {
+		t.Errorf("listens on %s", s.Address(""))
+	}
+	eventually(t, "idle connection closed", func() bool { return s.Stats("").Used == 0 })
 	done := make(chan struct{})
 	go func() { s.Drain(context.Background()); close(done) }()
 	c.Close()
@@ -318,8 +325,8 @@ func TestRunEndsEverything(t *testing.T) {
 			t.Errorf("got %q", b)
 		}
 	}
-	if err := s.Prepare(s.machine.View()); err == nil || !strings.Contains(err.Error(), "stopped") {
-		t.Errorf("Prepare = %v, want an error", err)
+	if err := errors.Join(s.Prepare(s.machine.View()), s.Configure(s.machine.View())); err != nil || s.Address("") != "" {
+		t.Errorf("a change after the end: %v, listens on %q", err, s.Address(""))
 	}
 }
 

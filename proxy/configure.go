@@ -37,10 +37,14 @@ func (at place) String() string {
 
 // Prepare opens the listeners that v needs and that are not open yet, and keeps
 // them for the Configure that follows; what an earlier Prepare left and v does
-// not need is closed. An error changes nothing.
+// not need is closed. An error changes nothing. After Drain or Run there is
+// nothing to open any more, and no error.
 func (p *Proxy) Prepare(v *state.View) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ended {
+		return nil
+	}
 	open := p.listeners()
 	fresh := map[place]*listener{}
 	wanted := map[place]bool{}
@@ -98,9 +102,6 @@ func (p *Proxy) listeners() map[place]*listener {
 
 // listen opens a listener that accepts nobody yet. The caller holds mu.
 func (p *Proxy) listen(at place, s *state.Service) (*listener, error) {
-	if p.ended {
-		return nil, fmt.Errorf("listen on %s: %w", at, errEnded)
-	}
 	if s.Protocol != state.TCP {
 		return nil, fmt.Errorf("listen on %s: udp: %w", at, errors.ErrUnsupported)
 	}
@@ -115,7 +116,8 @@ func (p *Proxy) listen(at place, s *state.Service) (*listener, error) {
 // others are opened now, and only then are those closed that nobody needs any
 // more. A service whose new listener can not be opened keeps its old one, and
 // the error says so; all else is in force nevertheless. Connections that stand
-// stay as they are, also those of a service that is gone.
+// stay as they are, also those of a service that is gone. After Drain the
+// settings count for those connections, and nobody listens.
 func (p *Proxy) Configure(v *state.View) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +128,10 @@ func (p *Proxy) Configure(v *state.View) error {
 	for _, s := range v.Services {
 		after[s.Name] = p.configured(before[s.Name], v, s)
 	}
-	used, err := p.assign(v, after, all)
+	used, err := map[*listener]bool{}, error(nil)
+	if !p.ended {
+		used, err = p.assign(v, after, all)
+	}
 	p.fronts.Store(&after)
 	for _, f := range after {
 		p.start(f)

@@ -179,6 +179,3 @@ func (p *Proxy) front(name string) *front {
 	}
 	return (*p.fronts.Load())[name]
 }
-
-// errEnded is what a change gets when the proxy no longer listens.
-var errEnded = errors.New("the proxy has stopped accepting")
