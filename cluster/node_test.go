@@ -412,12 +412,13 @@ func TestRelease(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	n.stop() // with its process the holder falls silent
+	start := time.Now()
 	await(t, "the others know", 2*time.Second, func() bool {
 		other.mu.Lock()
 		defer other.mu.Unlock()
 		return other.rules.released >= term
 	})
-	start := time.Now()
 	await(t, "a lease in a later term", 2*time.Second, func() bool {
 		for _, n := range c.nodes {
 			if l := n.Lease(); l.Valid && l.Term > term {
