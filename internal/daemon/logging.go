@@ -22,20 +22,25 @@ func levelOf(debug int) slog.Level {
 // journal is where the process logs to. It begins with a writer, in the
 // original's form on stderr, and can change over to syslog while in use.
 type journal struct {
-	log   *slog.Logger
-	level slog.LevelVar
-	sink  atomic.Pointer[sink]
+	log    *slog.Logger
+	level  slog.LevelVar
+	sink   atomic.Pointer[sink]
+	direct sink   // to the writer, while who logs waits
+	queue  *queue // that run serves: the writer's, or syslog's
 }
 
 // sink takes one message, which is one line without its end. The bytes are its
 // own.
 type sink func(at time.Time, level slog.Level, line []byte)
 
-// newJournal logs to w, one write for each message.
+// newJournal logs to w, one write for each message. Until run begins whoever
+// logs waits for w: what a start has to say is not lost when that fails.
 func newJournal(w io.Writer, debug int) *journal {
-	j := new(journal)
+	write := writeLines(w)
+	j := &journal{queue: newQueue(write)}
+	j.direct = func(at time.Time, level slog.Level, line []byte) { write(message{at, level, line}, time.Time{}) }
 	j.debug(debug)
-	j.divert(writerSink(w))
+	j.divert(j.direct)
 	j.log = slog.New(&lineHandler{journal: j})
 	return j
 }
@@ -46,11 +51,34 @@ func (j *journal) debug(n int) { j.level.Set(levelOf(n)) }
 // divert sends what is logged from now on elsewhere.
 func (j *journal) divert(s sink) { j.sink.Store(&s) }
 
-// writerSink writes in the original's form: the local time, a colon, the text.
-func writerSink(w io.Writer) sink {
-	return func(at time.Time, _ slog.Level, line []byte) {
-		b := at.Local().AppendFormat(make([]byte, 0, 24+len(line)), "2006-01-02 15:04:05: ")
-		_, _ = w.Write(append(append(b, line...), '\n'))
+// toSyslog logs to s from now on. It comes before run.
+func (j *journal) toSyslog(s *syslog) {
+	j.queue, j.direct = s.queue, nil
+	j.divert(s.put)
+}
+
+// run delivers the log until ctx ends, and for at most a second after that.
+// Meanwhile nobody who logs waits, however slow the reader is. Afterwards a
+// writer that has taken everything is written to directly again; one that has
+// not gets nothing more.
+func (j *journal) run(ctx context.Context) {
+	j.divert(j.queue.put)
+	if j.queue.run(ctx) && j.direct != nil {
+		j.divert(j.direct)
+		j.queue.flush(time.Now().Add(queueFlush)) // who was on the way to the queue
+	}
+}
+
+// dropped is the number of messages that were lost.
+func (j *journal) dropped() uint64 { return j.queue.dropped.Load() }
+
+// writeLines sends in the original's form: the local time, a colon, the text. A
+// write can not be interrupted.
+func writeLines(w io.Writer) func(message, time.Time) bool {
+	return func(m message, _ time.Time) bool {
+		b := m.at.Local().AppendFormat(make([]byte, 0, 24+len(m.line)), "2006-01-02 15:04:05: ")
+		_, err := w.Write(append(append(b, m.line...), '\n'))
+		return err == nil
 	}
 }
 

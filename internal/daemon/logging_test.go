@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,4 +109,91 @@ func TestJournalIsDiverted(t *testing.T) {
 	if j.log.Enabled(context.Background(), slog.LevelDebug) {
 		t.Error("debug is on")
 	}
+}
+
+// runJournal runs j until the function that it returns is called.
+func runJournal(j *journal) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { j.run(ctx) })
+	return func() { cancel(); running.Wait() }
+}
+
+// Who reads the log may stop reading, and the service goes on. It hears what the
+// queue had room for, in order, and how much it missed.
+func TestStalledReaderOfTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		j := newJournal(w, 0)
+		stop := runJournal(j)
+		synctest.Wait()
+		begin := time.Now()
+		for i := range queueRoom + 100 {
+			j.log.Info(fmt.Sprintf("message %d;", i))
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("logging waited %v", took)
+		}
+		if n := j.dropped(); n < 99 || n > 100 {
+			t.Errorf("dropped %d", n)
+		}
+		var heard strings.Builder
+		var listening sync.WaitGroup
+		listening.Go(func() { io.Copy(&heard, r) })
+		time.Sleep(time.Second)
+		j.log.Info("again")
+		stop()
+		j.log.Info("directly")
+		w.Close()
+		listening.Wait()
+		at := -1
+		for _, want := range []string{"message 0;", "message 1;", "message 1000;", "log messages dropped count=", "again", "directly"} {
+			i := strings.Index(heard.String(), want)
+			if i <= at {
+				t.Errorf("%q is at %d, after what was at %d", want, i, at)
+			}
+			at = i
+		}
+	})
+}
+
+// A reader that stalls for good does not keep the process from ending.
+func TestLogEndsThoughNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer r.Close()
+		j := newJournal(w, 0)
+		stop := runJournal(j)
+		synctest.Wait()
+		for range 10 {
+			j.log.Info("m")
+		}
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took > queueFlush {
+			t.Errorf("took %v", took)
+		}
+		j.log.Info("nobody waits after that either")
+	})
+}
+
+// What is queued when the process ends still gets out.
+func TestLogIsFlushed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		j := newJournal(&out, 0)
+		j.log.Info("at the start")
+		if !strings.HasSuffix(out.String(), ": at the start\n") {
+			t.Errorf("got %q at the start", out.String())
+		}
+		stop := runJournal(j)
+		synctest.Wait()
+		for i := range 100 {
+			j.log.Info(fmt.Sprintf("message %d;", i))
+		}
+		stop()
+		if !strings.Contains(out.String(), "message 99;") || j.dropped() != 0 {
+			t.Errorf("dropped %d, got %q", j.dropped(), out.String())
+		}
+	})
 }

@@ -69,7 +69,7 @@ func TestHangingSyslog(t *testing.T) {
 		})
 		stop := runSyslog(s)
 		begin := time.Now()
-		for range syslogQueue + 100 {
+		for range queueRoom + 100 {
 			s.put(time.Now(), slog.LevelInfo, []byte("m"))
 		}
 		if time.Since(begin) != 0 {
@@ -78,7 +78,7 @@ func TestHangingSyslog(t *testing.T) {
 		if n := s.dropped.Load(); n < 99 {
 			t.Errorf("dropped %d", n)
 		}
-		time.Sleep(2 * syslogWrite) // the first message's time runs out
+		time.Sleep(2 * queueSend) // the first message's time runs out
 		there.Close()
 
 		// It is started anew.
@@ -112,7 +112,7 @@ func TestSyslogEndsThoughNobodyListens(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		s.run(ctx)
-		if took := time.Since(begin); took > syslogFlush+syslogWrite {
+		if took := time.Since(begin); took > queueFlush+queueSend {
 			t.Errorf("took %v", took)
 		}
 	})
