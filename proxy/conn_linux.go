@@ -50,6 +50,7 @@ type phase uint8
 const (
 	phaseFree    phase = iota
 	phaseStarved       // waits for a descriptor to connect with
+	phaseBusy          // waits for room in the backlog of a server on a Unix socket
 	phaseConnecting
 	phaseOpen
 	phaseClosing // one side broke; what came from it is still delivered
@@ -166,6 +167,14 @@ func (l *loop) dial(c *conn) bool {
 		c.phase = phaseStarved
 		l.wheel.add(&l.conns, c, l.tick+1)
 		return true
+	case unix.EAGAIN:
+		if c.server.path == "" { // no port for the address, says connect(2)
+			f.portless(&c.trial, c.server, err)
+			return false
+		}
+		c.phase = phaseBusy
+		l.wheel.add(&l.conns, c, l.tick+1)
+		return true
 	case unix.EADDRNOTAVAIL:
 		f.portless(&c.trial, c.server, err)
 		return false
@@ -247,7 +256,7 @@ func (l *loop) bindSource(fd int32, family int, source netip.Addr) {
 func (c *conn) deadline() tick {
 	set := c.front.settings.Load()
 	switch c.phase {
-	case phaseConnecting, phaseStarved:
+	case phaseConnecting, phaseStarved, phaseBusy:
 		return c.active + ticks(time.Duration(max(set.Timeout, 1))*time.Second)
 	case phaseClosing:
 		return c.active + ticks(lingering)
@@ -271,11 +280,14 @@ func (l *loop) due(c *conn) {
 	case c.phase == phaseStarved && late:
 		c.front.lost.Add(1)
 		l.close(c)
-	case c.phase == phaseStarved:
+	case c.phase == phaseBusy && late:
+		c.front.failed(c.server, unix.EAGAIN, l.clock)
+		l.choose(c)
+	case c.phase == phaseStarved, c.phase == phaseBusy:
 		begun := c.active
 		if !l.dial(c) {
 			l.choose(c)
-		} else if c.phase == phaseStarved {
+		} else if c.phase == phaseStarved || c.phase == phaseBusy {
 			c.active = begun
 		}
 	case c.phase == phaseClosing:

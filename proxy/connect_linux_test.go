@@ -197,22 +197,64 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
-func TestUnixServerWithFullBacklogFails(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "full")
+// crowded returns the path of a Unix socket whose backlog is full.
+func crowded(t *testing.T) (path string, fd int) {
+	path = filepath.Join(t.TempDir(), "full")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
-	unix.Bind(fd, &unix.SockaddrUnix{Name: path})
-	unix.Listen(fd, 0)
-	first := dial(t, path)
-	defer first.Close()
-	s := newStand(t, Options{}, path, backend(t, loopback, name("other")))
-	for range 2 {
-		if got := all(t, s.dial()); got != "other" {
-			t.Errorf("got %q", got)
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	dial(t, path)
+	return path, fd
+}
+
+func TestUnixServerWhoseBacklogStaysFullFails(t *testing.T) {
+	path, _ := crowded(t)
+	s := newStand(t, Options{}, backend(t, loopback, name("other")), path) // round robin begins at 1
+	s.set(state.OptTimeout, state.Int(1))
+	begun := time.Now()
+	if got := all(t, s.dial()); got != "other" {
+		t.Errorf("got %q", got)
+	}
+	if took := time.Since(begun); took < time.Second || took > 3*time.Second {
+		t.Errorf("gave up after %v, want 1 s", took)
+	}
+	if sv := s.Servers("")[1]; sv.Failures != 1 || sv.Mark == 0 || sv.Conns != 0 {
+		t.Errorf("the server: %+v, want one failure", sv)
+	}
+}
+
+func TestUnixServerWithFullBacklogIsWaitedFor(t *testing.T) {
+	path, fd := crowded(t)
+	s := newStand(t, Options{}, path)
+	c := s.dial()
+	io.WriteString(c, "early")
+	time.Sleep(200 * time.Millisecond)
+	restful(t)
+	if sv := s.Servers("")[0]; sv.Failures != 0 || sv.Mark != 0 || sv.Conns != 1 {
+		t.Errorf("the server is blamed: %+v", sv)
+	}
+	for _, want := range []string{"", "early"} { // who filled the backlog, then our client
+		n, _, err := unix.Accept(fd)
+		if err != nil {
+			t.Fatal(err)
 		}
+		defer unix.Close(n)
+		b := make([]byte, 5)
+		if want == "" {
+			continue
+		}
+		if k, err := unix.Read(n, b); err != nil || string(b[:k]) != want {
+			t.Errorf("read %q, %v; want %q", b[:k], err, want)
+		}
+	}
+	c.Close()
+	if sv := s.Servers("")[0]; sv.Failures != 0 || sv.Mark != 0 {
+		t.Errorf("the server is blamed: %+v", sv)
 	}
 }
 

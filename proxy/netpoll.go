@@ -206,7 +206,7 @@ var systemKeepalive = net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, 
 func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (net.Conn, error) {
 	d := net.Dialer{Timeout: time.Duration(max(set.Timeout, 1)) * time.Second, KeepAlive: -1}
 	if v.path != "" {
-		return d.DialContext(ctx, "unix", v.path)
+		return dialPath(ctx, &d, v.path)
 	}
 	if set.Keepalive {
 		d.KeepAliveConfig = systemKeepalive
@@ -228,6 +228,21 @@ func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (n
 	}
 	return conn, err
 }
+
+// dialPath connects to a Unix socket. Its backlog may be full, which says nothing
+// against it: that is waited out for as long as a connect may take.
+func dialPath(ctx context.Context, d *net.Dialer, path string) (net.Conn, error) {
+	end := time.Now().Add(d.Timeout)
+	for {
+		conn, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(end) || !sleep(ctx, busyPause) {
+			return conn, err
+		}
+	}
+}
+
+// busyPause is how long a server with a full backlog is left alone.
+const busyPause = 50 * time.Millisecond
 
 // unbound says, once for each address, that connections go out without it.
 func (e *netEngine) unbound(source netip.Addr, err error) {

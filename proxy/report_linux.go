@@ -53,7 +53,7 @@ func (e *engine) retime(f *front) {
 	for _, l := range e.running() {
 		l.post(func(l *loop) {
 			l.each(f, func(c *conn) {
-				if t := c.deadline(); t != 0 && c.phase != phaseStarved {
+				if t := c.deadline(); t != 0 && c.phase != phaseStarved && c.phase != phaseBusy {
 					l.wheel.add(&l.conns, c, t)
 				}
 			})
