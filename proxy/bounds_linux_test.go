@@ -344,7 +344,8 @@ func TestCommotion(t *testing.T) {
 			default:
 			}
 			s.Servers("")
-			s.Clients("")
+			for range s.Clients("") {
+			}
 			s.Connections("")
 			s.Stats("")
 			s.CloseConnection("", 400)

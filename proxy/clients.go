@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"sync"
@@ -89,36 +90,42 @@ func (t *tallies) at(slot int) *owned {
 
 // clientStats returns the known clients, those of the table in slot order, then
 // those that have no slot yet (Slot is -1) in the order in which they came last.
-func (s *service) clientStats(now state.Time) []ClientStats {
-	m := s.memory
-	recent, order := m.copy()
-	table := m.table.Load()
-	tracking := int(m.tracking.Load())
-	stats := make([]ClientStats, 0, table.Len()+len(order))
-	for e := range table.All() {
-		c := ClientStats{Slot: e.Slot, Client: e.Client, Server: e.Server, Used: e.Used}
-		r, changed := recent[e.Client]
-		if changed {
-			c.Server, c.Used = r.server, r.used
-			delete(recent, e.Client)
+// Of all clients it copies those that are in the overlay.
+func (s *service) clientStats(now state.Time) iter.Seq[ClientStats] {
+	return func(yield func(ClientStats) bool) {
+		m := s.memory
+		recent, order := m.copy()
+		tracking := int(m.tracking.Load())
+		for e := range m.table.Load().All() {
+			c := ClientStats{Slot: e.Slot, Client: e.Client, Server: e.Server, Used: e.Used}
+			r, changed := recent[e.Client]
+			if changed {
+				c.Server, c.Used = r.server, r.used
+				delete(recent, e.Client)
+			}
+			if expired(c.Used, now, tracking) {
+				continue
+			}
+			var t tally
+			if !changed || !r.fresh {
+				t = m.tallies.get(e.Slot, fingerprint(e.Client))
+			}
+			t.add(r.tally)
+			if !yield(c.with(t)) {
+				return
+			}
 		}
-		if expired(c.Used, now, tracking) {
-			continue
-		}
-		var t tally
-		if !changed || !r.fresh {
-			t = m.tallies.get(e.Slot, fingerprint(e.Client))
-		}
-		t.add(r.tally)
-		stats = append(stats, c.with(t))
-	}
-	for _, client := range order {
-		if r, ok := recent[client]; ok && !expired(r.used, now, tracking) {
+		for _, client := range order {
+			r, ok := recent[client]
+			if !ok || expired(r.used, now, tracking) {
+				continue
+			}
 			c := ClientStats{Slot: -1, Client: client, Server: r.server, Used: r.used}
-			stats = append(stats, c.with(r.tally))
+			if !yield(c.with(r.tally)) {
+				return
+			}
 		}
 	}
-	return stats
 }
 
 func (c ClientStats) with(t tally) ClientStats {

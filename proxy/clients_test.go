@@ -20,7 +20,7 @@ func TestCountersFollowTheClientIntoItsSlot(t *testing.T) {
 		w.credit(&first, addr, 10, 1)
 		report := func() string {
 			var s []string
-			for _, c := range w.clientStats(w.now) {
+			for c := range w.clientStats(w.now) {
 				s = append(s, fmt.Sprintf("%d %v %d/%d/%d", c.Slot, c.Client, c.Connects, c.Sent, c.Received))
 			}
 			return fmt.Sprint(s)
@@ -53,7 +53,7 @@ func TestEvictionResetsTheCounters(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		connects := func(a netip.Addr) uint64 {
-			all := w.clientStats(present())
+			all := slices.Collect(w.clientStats(present()))
 			i := slices.IndexFunc(all, func(c ClientStats) bool { return c.Client == a })
 			if i < 0 {
 				return 0
@@ -92,14 +92,49 @@ func TestAReturnAfterTheTrackingTimeResetsTheCounters(t *testing.T) {
 		come()
 		come()
 		time.Sleep(12 * time.Second)
-		if all := w.clientStats(present()); len(all) != 0 {
+		if all := slices.Collect(w.clientStats(present())); len(all) != 0 {
 			t.Errorf("got %v, want nobody", all)
 		}
 		come()
-		if all := w.clientStats(present()); len(all) != 1 || all[0].Connects != 1 {
+		if all := slices.Collect(w.clientStats(present())); len(all) != 1 || all[0].Connects != 1 {
 			t.Errorf("got %v, want one connect", all)
 		}
 	})
+}
+
+// Whoever reads the clients pays for those that he reads.
+func TestClientsAreNotGatheredInMemory(t *testing.T) {
+	const n = 100_000
+	w := newWorld(t, 1)
+	w.set(state.OptClientsMax, state.Int(n))
+	for first := 0; first < n; first += batchMax {
+		visits := make([]state.Visit, 0, batchMax)
+		for i := first; i < min(first+batchMax, n); i++ {
+			visits = append(visits, state.Visit{Client: clientN(i)})
+		}
+		w.apply(state.Visits{Service: w.id, Clients: visits})
+	}
+	slot := 0
+	bytes := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			slot = 0
+			for c := range w.clientStats(w.now) {
+				if c.Slot != slot || c.Client != clientN(slot) {
+					b.Fatalf("got %+v in slot %d", c, slot)
+				}
+				slot++
+			}
+		}
+	}).AllocedBytesPerOp()
+	if slot != n || bytes > 64<<10 {
+		t.Errorf("%d clients took %d bytes, want %d and little", slot, bytes, n)
+	}
+	for c := range w.clientStats(w.now) {
+		if c.Slot == 3 {
+			break
+		}
+	}
 }
 
 func BenchmarkAKnownClientsConnection(b *testing.B) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,7 +124,7 @@ func TestUnixSocketsOnBothSides(t *testing.T) {
 	if got := all(t, c); got != string(want) {
 		t.Errorf("%d bytes came back, want %d", len(got), len(want))
 	}
-	if clients := s.Clients(""); len(clients) != 1 || clients[0].Client.IsValid() {
+	if clients := slices.Collect(s.Clients("")); len(clients) != 1 || clients[0].Client.IsValid() {
 		t.Errorf("clients = %+v, want the one without an address", clients)
 	}
 }
@@ -271,7 +272,7 @@ func TestFamilies(t *testing.T) {
 			s.listen(tc.listen)
 			_, port, _ := net.SplitHostPort(s.Address(""))
 			exchange(t, dial(t, net.JoinHostPort(tc.dial, port)), "hello")
-			if c := s.Clients(""); len(c) != 1 || c[0].Client != netip.MustParseAddr(tc.client) {
+			if c := slices.Collect(s.Clients("")); len(c) != 1 || c[0].Client != netip.MustParseAddr(tc.client) {
 				t.Errorf("clients = %+v, want %s", c, tc.client)
 			}
 		})

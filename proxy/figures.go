@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -97,14 +98,19 @@ func (p *Proxy) Special(service string) (emergency, abuse ServerStats) {
 }
 
 // Clients returns the known clients of a service: those of the client table in
-// the order of their slots, then those that will get one in a moment.
-func (p *Proxy) Clients(service string) []ClientStats {
-	f := p.front(service)
-	if f == nil {
-		return nil
+// the order of their slots, then those that will get one in a moment. They are
+// read as the caller goes on, so that a million of them never stand in memory.
+// He may take his time: nobody waits for him, and what changes meanwhile he sees as
+// it is before or after. Each loop over the result begins anew.
+func (p *Proxy) Clients(service string) iter.Seq[ClientStats] {
+	return func(yield func(ClientStats) bool) {
+		f := p.front(service)
+		if f == nil {
+			return
+		}
+		p.engine.credit(f)
+		f.clientStats(state.At(time.Now()))(yield)
 	}
-	p.engine.credit(f)
-	return f.clientStats(state.At(time.Now()))
 }
 
 // Connections returns the connections of a service in the order of their slots.

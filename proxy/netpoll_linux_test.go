@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -111,7 +112,7 @@ func TestNetBytesArriveBothWaysAndAreCounted(t *testing.T) {
 	if got := s.serverStats()[0]; got.Conns != 1 || got.Sent != 5 || got.Received != 5 || got.Attempts != 1 {
 		t.Errorf("server: got %+v, want a connection and 5 bytes each way", got)
 	}
-	if got := s.clientStats(present()); len(got) != 1 || got[0].Sent != 5 || got[0].Received != 5 || got[0].Connects != 1 {
+	if got := slices.Collect(s.clientStats(present())); len(got) != 1 || got[0].Sent != 5 || got[0].Received != 5 || got[0].Connects != 1 {
 		t.Errorf("client: got %+v, want a connection and 5 bytes each way", got)
 	}
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
@@ -286,7 +287,7 @@ func TestNetUnixSocketsOnBothSides(t *testing.T) {
 	at := filepath.Join(dir, "front")
 	ln := s.open(place{path: at})
 	exchange(t, dial(t, at), "hello")
-	if got := s.clientStats(present()); len(got) != 1 || got[0].Client.IsValid() {
+	if got := slices.Collect(s.clientStats(present())); len(got) != 1 || got[0].Client.IsValid() {
 		t.Errorf("got %+v, want the one client without an address", got)
 	}
 	if _, err := s.engine.open(place{path: at}, nil, nil); err == nil {
@@ -308,7 +309,7 @@ func TestNetDualStackKnowsIPv4ClientsByTheirAddress(t *testing.T) {
 	ln := s.open(place{addr: netip.MustParseAddrPort("[::]:0")})
 	port := netip.MustParseAddrPort(ln.String()).Port()
 	exchange(t, dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()), "four")
-	if got := s.clientStats(present()); len(got) != 1 || got[0].Client != netip.MustParseAddr("127.0.0.1") {
+	if got := slices.Collect(s.clientStats(present())); len(got) != 1 || got[0].Client != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("got %+v, want 127.0.0.1", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -398,7 +399,7 @@ func TestCountersAreExact(t *testing.T) {
 	if got := s.Servers("")[0]; got.Sent != 1017 || got.Received != 3000 || got.Attempts != 1 || got.Failures != 0 {
 		t.Errorf("at the end: %+v", got)
 	}
-	clients := s.Clients("")
+	clients := slices.Collect(s.Clients(""))
 	if len(clients) != 1 || clients[0].Sent != 3000 || clients[0].Received != 1017 || clients[0].Connects != 1 {
 		t.Errorf("clients: %+v", clients)
 	}

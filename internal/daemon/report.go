@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"strconv"
 	"time"
@@ -20,7 +21,7 @@ type report struct {
 	service     *state.Service
 	stats       proxy.ServiceStats
 	servers     []proxy.ServerStats
-	clients     []proxy.ClientStats
+	clients     iter.Seq[proxy.ClientStats]
 	connections []proxy.ConnStats
 }
 
@@ -47,7 +48,7 @@ func (r *report) html(w io.Writer) error {
 
 	fmt.Fprintf(b, "<h2>Active clients</h2>Max number of clients: %d<p>", r.service.ClientsMax)
 	htmlHead(b, "client", "address", "age(secs)", "last server", "connects", "sent", "received")
-	for _, c := range r.clients {
+	for c := range r.clients {
 		htmlRow(b, strconv.Itoa(c.Slot), clientText(c.Client), strconv.FormatInt(r.age(c), 10), strconv.Itoa(c.Server),
 			number(c.Connects), number(c.Sent), number(c.Received))
 	}
@@ -93,7 +94,7 @@ func (r *report) log(log *slog.Logger) {
 			i, address(s), seconds(f.Mark), port(s), f.Conns, s.Soft, s.Hard, f.Sent, f.Received))
 	}
 	log.Info(fmt.Sprintf("Max number of clients: %d", r.service.ClientsMax))
-	for _, c := range r.clients {
+	for c := range r.clients {
 		log.Info(fmt.Sprintf("Client %d status: address %s, last used %d, last server %d, connects %d, %d sent, %d received",
 			c.Slot, clientText(c.Client), c.Used/1000, c.Server, c.Connects, c.Sent, c.Received))
 	}

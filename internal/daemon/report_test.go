@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +23,9 @@ func example() *report {
 		now: now, service: s,
 		stats:   proxy.ServiceStats{Current: 1, Used: 1, Last: 0, Max: 500},
 		servers: []proxy.ServerStats{{Conns: 1, Sent: 78, Received: 459}, {Mark: state.At(now)}},
-		clients: []proxy.ClientStats{
+		clients: slices.Values([]proxy.ClientStats{
 			{Client: netip.MustParseAddr("127.0.0.1"), Used: state.At(now) - 2500, Connects: 2, Sent: 459, Received: 78},
-		},
+		}),
 		connections: []proxy.ConnStats{{DownFD: 7, UpFD: 8}},
 	}
 }

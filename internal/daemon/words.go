@@ -168,7 +168,7 @@ func (d *daemon) recent(_ context.Context, q question) error {
 		span = q.Args[0].Int
 	}
 	since := state.At(time.Now()) - state.Time(span)*1000
-	for _, c := range d.proxy.Clients(q.Service) {
+	for c := range d.proxy.Clients(q.Service) {
 		if c.Used >= since {
 			fmt.Fprintf(q.w, "%s connects %d sx %d rx %d\n", clientText(c.Client), c.Connects, c.Sent, c.Received)
 		}
