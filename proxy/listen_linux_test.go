@@ -5,8 +5,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +116,36 @@ func TestOverlappingAddresses(t *testing.T) {
 	s := newStand(t, Options{}, backend(t, loopback, echo))
 	_, port, _ := net.SplitHostPort(free(t))
 	for _, host := range []string{"127.0.0.1", "0.0.0.0", "127.0.0.1", "[::]", "127.0.0.1"} {
+		s.listen(host + ":" + port)
+		exchange(t, dial(t, "127.0.0.1:"+port), "on "+host)
+	}
+}
+
+// A process that was root when it opened its listener and is another user now may
+// move it to an overlapping address as ever.
+func TestOverlappingAddressesAsAnotherUser(t *testing.T) {
+	const child, nobody = "PEN_TEST_ANOTHER_USER", 65534
+	if os.Getenv(child) == "" {
+		if os.Getuid() != 0 {
+			t.Skip("needs root, to be another user")
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^TestOverlappingAddressesAsAnotherUser$", "-test.v")
+		cmd.Env = append(os.Environ(), child+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	s := newStand(t, Options{}, backend(t, loopback, echo))
+	_, port, _ := net.SplitHostPort(free(t))
+	s.listen("127.0.0.1:" + port)
+	if err := s.Chown(nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"0.0.0.0", "127.0.0.1", "[::]", "127.0.0.1"} {
 		s.listen(host + ":" + port)
 		exchange(t, dial(t, "127.0.0.1:"+port), "on "+host)
 	}
