@@ -28,6 +28,7 @@ func ParseFile(path string) ([]Statement, error) {
 type StartFile struct {
 	Statements []Statement
 	Stream     bool // came from a pipe or a terminal, and can not be read again
+	Missing    bool // there is no such file, which is an error as well
 }
 
 // ParseStart is ParseFile for the file that a start names. That one may also be
@@ -35,8 +36,10 @@ type StartFile struct {
 // for half a minute at most. What it includes has to be regular files.
 func ParseStart(path string) (StartFile, error) {
 	f := fileReader{reader: newReader(InFile)}
-	stream := f.openStart(path)
-	return StartFile{f.statements, stream}, f.errs.orNil()
+	var start StartFile
+	f.openStart(path, &start)
+	start.Statements = f.statements
+	return start, f.errs.orNil()
 }
 
 // ParseReader is ParseFile for a text that is open already. Files that
@@ -75,13 +78,14 @@ func (f *fileReader) open(path string, from Pos) {
 // streamPatience is how long a stream may take to end.
 const streamPatience = 30 * time.Second
 
-// openStart reads the file of a start and tells whether it was a stream.
-func (f *fileReader) openStart(path string) (stream bool) {
+// openStart reads the file of a start and tells what it was.
+func (f *fileReader) openStart(path string, start *StartFile) {
 	from := Pos{File: path}
 	file, mode, err := openFile(path)
 	if err != nil {
+		start.Missing = errors.Is(err, fs.ErrNotExist)
 		f.mistake(unreadable(err, from))
-		return false
+		return
 	}
 	defer file.Close()
 	switch {
@@ -89,9 +93,9 @@ func (f *fileReader) openStart(path string) (stream bool) {
 	case mode&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0:
 		err := &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, expected a file or a pipe", kindOf(mode))}
 		f.mistake(unreadable(err, from))
-		return false
+		return
 	default:
-		stream = true
+		start.Stream = true
 		_ = file.SetReadDeadline(time.Now().Add(streamPatience)) // not every device has one
 	}
 	f.read(path, file)
@@ -100,7 +104,6 @@ func (f *fileReader) openStart(path string) (stream bool) {
 		err := &os.PathError{Op: "read", Path: path, Err: errors.New("is a pipe into which nobody writes")}
 		f.mistake(unreadable(err, from))
 	}
-	return stream
 }
 
 // openFile opens without waiting and tells what was opened.

@@ -102,7 +102,11 @@ func TestStartReadsAFileAsEver(t *testing.T) {
 	if f.Stream || len(f.Statements) != 1 || err == nil || err.Error() != `a.conf:2:1: unknown word "foo"` {
 		t.Errorf("got %+v, %v", f, err)
 	}
-	if _, err := ParseStart("nosuch"); err == nil || err.Error() != "nosuch: no such file or directory" {
-		t.Errorf("got %v", err)
+	if f, err = ParseStart("nosuch"); !f.Missing || err == nil || err.Error() != "nosuch: no such file or directory" {
+		t.Errorf("got %+v, %v", f, err)
+	}
+	put(t, map[string]string{"b.conf": "include nosuch\n"})
+	if f, err = ParseStart("b.conf"); f.Missing || err == nil {
+		t.Errorf("got %+v, %v", f, err)
 	}
 }
