@@ -193,7 +193,7 @@ func (p *memPipe) read(b []byte) (int, error) {
 		switch {
 		case errors.Is(p.over, net.ErrClosed):
 			p.mu.Unlock()
-			return 0, p.over
+			return 0, net.ErrClosed
 		case !p.limit.IsZero() && !now.Before(p.limit):
 			p.mu.Unlock()
 			return 0, os.ErrDeadlineExceeded
@@ -207,8 +207,9 @@ func (p *memPipe) read(b []byte) (int, error) {
 		case len(p.chunks) > 0:
 			wait = p.chunks[0].at.Sub(now)
 		case p.over != nil && !cut && !now.Before(p.overAt):
+			err := p.over
 			p.mu.Unlock()
-			return 0, p.over
+			return 0, err
 		case p.over != nil:
 			wait = p.overAt.Sub(now)
 		}
