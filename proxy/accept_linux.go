@@ -29,6 +29,12 @@ func (l *loop) accept(ln *listener) {
 	if f == nil || ln.retired.Load() {
 		return
 	}
+	if f.leaving.Load() > 0 {
+		ln.suspend(l.engine)
+		if f.leaving.Load() > 0 { // if not, nobody else would end the suspension
+			return
+		}
+	}
 	for range f.settings.Load().AcceptMax {
 		if !l.admit(ln, f) {
 			return
@@ -60,17 +66,18 @@ func (l *loop) accept(ln *listener) {
 }
 
 // acceptRest takes in who waits at a listener that is about to be closed, as far
-// as there are places.
-func (l *loop) acceptRest(ln *listener, f *front) {
+// as there are places. It tells whether somebody still waits.
+func (l *loop) acceptRest(ln *listener, f *front) bool {
 	for l.reserve(f) == lackNothing {
 		fd, err := accept(ln.fd, &l.addr)
 		if err != 0 {
 			l.refund(f)
 			l.kick(f) // the successor may have missed the place
-			return
+			return false
 		}
 		l.welcome(ln, f, fd)
 	}
+	return ln.awaited()
 }
 
 // admit takes a place for the next client. False: there is none, and the

@@ -18,6 +18,8 @@ type engine struct {
 	opts   *Options
 	origin time.Time // of ticks
 
+	parting time.Duration // as the constant, less in tests
+
 	loops     atomic.Pointer[[]*loop] // while they run
 	listeners atomic.Pointer[map[int32]*listener]
 	inUse     atomic.Int64 // descriptors of connections and pipes
@@ -30,7 +32,7 @@ type engine struct {
 }
 
 func newEngine(p *Proxy) *engine {
-	e := &engine{log: p.log, opts: &p.opts, origin: time.Now(), emptied: make(chan struct{}, 1)}
+	e := &engine{log: p.log, opts: &p.opts, origin: time.Now(), parting: parting, emptied: make(chan struct{}, 1)}
 	e.listeners.Store(&map[int32]*listener{})
 	return e
 }

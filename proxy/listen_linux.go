@@ -44,9 +44,8 @@ func (e *engine) open(at place, set *state.Settings, others map[place]*listener)
 	ln := &listener{place: at, fd: -1, backlog: set.Backlog, noDelay: set.NoDelay}
 	err := ln.bind(nil)
 	if errors.Is(err, unix.EADDRINUSE) && at.path == "" {
-		if rivals := rivalsOf(at, others); len(rivals) > 0 {
-			err = ln.bind(rivals)
-		}
+		e.clear(at.addr.Port())
+		err = ln.bind(rivalsOf(at, others))
 	}
 	if err != nil {
 		return nil, err
@@ -268,7 +267,8 @@ func (ln *listener) resume(e *engine) {
 }
 
 // retire closes a listener. Clients that are in its backlog already are taken
-// in first, as far as there are places. It does not wait for that.
+// in first; where there is no place for them, the listener stays for a while, see
+// leaver. It does not wait for that.
 func (e *engine) retire(ln *listener) {
 	f := ln.front.Load()
 	if f != nil {
@@ -291,8 +291,9 @@ func (e *engine) retire(ln *listener) {
 		if left.Add(-1) > 0 {
 			return
 		}
-		if l != nil && f != nil {
-			l.acceptRest(ln, f)
+		if l != nil && f != nil && l.acceptRest(ln, f) {
+			l.leave(ln, f)
+			return
 		}
 		ln.unlink()
 		closeFD(ln.fd)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -31,6 +32,18 @@ func (d *netDialer) try(at string) (net.Conn, error) {
 
 // free returns an address of 127.0.0.1 with a port that is free.
 func free(t testing.TB) string { return refusing(t) }
+
+// freeEverywhere returns a port that no address has in use.
+func freeEverywhere(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
 
 func TestListenElsewhere(t *testing.T) {
 	s := newStand(t, Options{Loops: 2}, backend(t, loopback, echo))
@@ -114,7 +127,7 @@ func TestPreparedListenerIsUsed(t *testing.T) {
 
 func TestOverlappingAddresses(t *testing.T) {
 	s := newStand(t, Options{}, backend(t, loopback, echo))
-	_, port, _ := net.SplitHostPort(free(t))
+	port := freeEverywhere(t)
 	for _, host := range []string{"127.0.0.1", "0.0.0.0", "127.0.0.1", "[::]", "127.0.0.1"} {
 		s.listen(host + ":" + port)
 		exchange(t, dial(t, "127.0.0.1:"+port), "on "+host)
@@ -137,7 +150,7 @@ func TestOverlappingAddressesAsAnotherUser(t *testing.T) {
 		return
 	}
 	s := newStand(t, Options{}, backend(t, loopback, echo))
-	_, port, _ := net.SplitHostPort(free(t))
+	port := freeEverywhere(t)
 	s.listen("127.0.0.1:" + port)
 	if err := s.Chown(nobody, nobody); err != nil {
 		t.Fatal(err)
@@ -253,4 +266,94 @@ func TestBacklogOfAClosedListenerIsServed(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	}
+}
+
+// gets reads what was written, or fails.
+func gets(t testing.TB, c duplex, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+// Who waits for a place when a listener moves gets one before those who come to
+// the new address.
+func TestWhoWaitsAtAListenerThatMovesIsServedFirst(t *testing.T) {
+	for _, loops := range []int{1, 2} {
+		s := newSmall(t, Options{Loops: loops}, 1, backend(t, loopback, echo))
+		in := s.dial()
+		exchange(t, in, "in")
+		var waiting []duplex
+		for range 3 {
+			c := s.dial()
+			io.WriteString(c, "waiting")
+			waiting = append(waiting, c)
+		}
+		s.listen(free(t))
+		late := s.dial()
+		io.WriteString(late, "late")
+		time.Sleep(30 * time.Millisecond)
+		restful(t)
+		in.Close()
+		for _, c := range waiting {
+			gets(t, c, "waiting")
+			late.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+			if n, _ := late.Read(make([]byte, 4)); n > 0 {
+				t.Error("the later client was served earlier")
+			}
+			c.Close()
+		}
+		late.SetReadDeadline(time.Now().Add(5 * time.Second))
+		gets(t, late, "late")
+		late.Close()
+		eventually(t, "all gone", func() bool { return s.Stats("").Used == 0 && s.engine.conns.Load() == 0 })
+	}
+}
+
+func TestAListenerThatMovesDoesNotWaitForEver(t *testing.T) {
+	s := newStill(t, Options{}, 1, backend(t, loopback, echo))
+	s.engine.parting = 300 * time.Millisecond
+	s.start()
+	in := s.dial()
+	exchange(t, in, "in")
+	begun := time.Now()
+	c := s.dial()
+	s.listen(free(t))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) || time.Since(begun) < s.engine.parting {
+		t.Errorf("read = %v after %v, want a reset", err, time.Since(begun))
+	}
+	late := s.dial()
+	io.WriteString(late, "late")
+	in.Close()
+	gets(t, late, "late")
+}
+
+func TestAListenerMayComeBackWhileClientsWaitAtIt(t *testing.T) {
+	s := newSmall(t, Options{}, 1, backend(t, loopback, echo))
+	before := s.Address("")
+	in := s.dial()
+	exchange(t, in, "in")
+	s.dial()
+	s.listen(free(t))
+	s.listen(before)
+	late := s.dial()
+	io.WriteString(late, "late")
+	in.Close()
+	gets(t, late, "late")
+}
+
+func TestDrainWaitsForThoseInTheBacklog(t *testing.T) {
+	s := newSmall(t, Options{}, 1, backend(t, loopback, echo))
+	in := s.dial()
+	exchange(t, in, "in")
+	c := s.dial()
+	io.WriteString(c, "waiting")
+	done := make(chan struct{})
+	go func() { s.Drain(context.Background()); close(done) }()
+	eventually(t, "draining", func() bool { return s.Address("") == "" })
+	in.Close()
+	gets(t, c, "waiting")
+	c.Close()
+	<-done
 }

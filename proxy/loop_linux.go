@@ -37,6 +37,8 @@ type loop struct {
 	spare  []*listener
 	naps   []nap
 
+	leavers []leaver
+
 	mu     sync.Mutex // guards the queue
 	posted []func(*loop)
 	ended  bool // nothing is taken any more
@@ -138,6 +140,7 @@ func (l *loop) run() (err error) {
 	l.ended = true
 	l.mu.Unlock()
 	l.runPosted()
+	l.dismiss(func(leaver) bool { return true })
 	l.conns.all(l.close)
 	return err
 }
@@ -156,6 +159,9 @@ func (l *loop) turn() error {
 	l.wheel.turn(&l.conns, l.tick, l.due)
 	if len(l.naps) > 0 {
 		l.wakeNaps()
+	}
+	if len(l.leavers) > 0 {
+		l.serveLeavers()
 	}
 	if len(l.kicked) > 0 {
 		l.kicks()
@@ -198,6 +204,9 @@ func (l *loop) patience() time.Duration {
 	wait := time.Duration(-1)
 	if n, ok := l.wheel.next(); ok {
 		wait = max(l.engine.timeOf(l.wheel.done+n).Sub(l.now), time.Millisecond)
+	}
+	if len(l.leavers) > 0 && (wait < 0 || wait > partingLook) {
+		wait = partingLook
 	}
 	for _, nap := range l.naps {
 		if left := max(nap.until.Sub(l.now), time.Millisecond); wait < 0 || left < wait {

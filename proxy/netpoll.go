@@ -22,7 +22,8 @@ import (
 // buffers. Three things package net does not offer: the length of the backlog is
 // the system's, a listener can not take its place beside another one on an
 // overlapping address, and a client who leaves before he has a server is not
-// noticed until then.
+// noticed until then. And a listener that moves does not wait for places for those
+// in its backlog.
 //
 // It is built everywhere, so that its tests run everywhere.
 type netEngine struct {

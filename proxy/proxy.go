@@ -70,6 +70,7 @@ type front struct {
 
 	door     atomic.Pointer[listener] // whom to tell of a place that is free; nil: nobody
 	places   atomic.Int64             // connections, and accepts under way
+	leaving  atomic.Int32             // retired listeners at which clients still wait
 	accepted atomic.Uint64            // clients
 	lost     atomic.Uint64            // clients sent away for lack of descriptors or memory
 	pauses   atomic.Uint64            // times that accepting had to wait for such
