@@ -106,6 +106,8 @@ func formThroughFaults(t *testing.T, seed int64, n int) {
 		for j := range n {
 			net.cut[[2]int{i, j}] = rng.Intn(2) == 0
 		}
+	}
+	for i := range n {
 		start(i)
 	}
 	for range 60 {

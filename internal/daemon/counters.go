@@ -35,7 +35,7 @@ func (d *daemon) counters(_ context.Context, q question) error {
 	line("process_descriptors_max", d.files.forTraffic(len(view.Services)))
 	line("process_pipes", s.Pipes)
 	line("process_buffers", s.Buffers)
-	line("log_dropped", d.dropped())
+	line("log_dropped", d.journal.dropped())
 	if d.control != nil {
 		c := d.control.Counters()
 		line("control_commands", c.Commands)
@@ -57,14 +57,6 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("state_disk_ok", st.Err == nil)
 	}
 	return nil
-}
-
-// dropped is the number of log messages that there was no room for.
-func (d *daemon) dropped() uint64 {
-	if d.syslog == nil {
-		return 0
-	}
-	return d.syslog.dropped.Load()
 }
 
 // ageOf is in whole seconds; -1 for what has never happened.

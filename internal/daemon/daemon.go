@@ -58,13 +58,11 @@ type daemon struct {
 // connections finish if that was asked for, and stops everything. The log ends
 // last.
 func (d *daemon) serve(ctx context.Context) error {
-	if d.syslog != nil {
-		logging, stop := context.WithCancel(context.WithoutCancel(ctx))
-		var last sync.WaitGroup
-		last.Go(func() { d.syslog.run(logging) })
-		defer last.Wait()
-		defer stop()
-	}
+	logging, quiet := context.WithCancel(context.WithoutCancel(ctx))
+	var last sync.WaitGroup
+	last.Go(func() { d.journal.run(logging) })
+	defer last.Wait()
+	defer quiet()
 	// The parts outlive ctx by the time that draining takes.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
@@ -33,16 +32,19 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	file := readStart(c.Line.Local.File)
 	if !starter.waited() {
-		foreground, listening := preview(c.Line)
-		if !listening {
+		foreground, listening := preview(c.Line, file)
+		switch {
+		case !listening:
 			return ErrNothingToDo
-		}
-		if !foreground {
+		case !foreground && file.Stream:
+			return errStreamBehind
+		case !foreground:
 			return background(ctx)
 		}
 	}
-	if err := run(ctx, c, starter); err != nil {
+	if err := run(ctx, c, file, starter); err != nil {
 		if !starter.waited() {
 			return err
 		}
@@ -58,31 +60,44 @@ var (
 	ErrReported = errors.New("the start failed, as reported")
 	// ErrNothingToDo is what an empty command line gets.
 	ErrNothingToDo = errors.New("no address to listen on: name one, or a file with -F")
+
+	// The background process would find the stream empty.
+	errStreamBehind = errors.New("settings from a pipe are read only once: use -f, or name a file with -F")
 )
+
+// startFile is the configuration file as the start has read it, once: a pipe can
+// not be read again.
+type startFile struct {
+	config.StartFile
+	err error
+}
+
+func readStart(name string) startFile {
+	if name == "" {
+		return startFile{}
+	}
+	file, err := config.ParseStart(name)
+	return startFile{file, err}
+}
 
 // preview tells where to run, and whether there is anything to do, before
 // anything is checked: mistakes are for the process that serves to find, once.
-func preview(line *config.CommandLine) (foreground, listening bool) {
-	var file []config.Statement
-	if line.Local.File != "" {
-		var err error
-		file, err = config.ParseFile(line.Local.File)
-		listening = err != nil // who knows; that process will say
-	}
+func preview(line *config.CommandLine, file startFile) (foreground, listening bool) {
+	listening = file.err != nil // who knows; that process will say
 	var local config.Local
-	for _, s := range line.With(file) {
+	for _, s := range line.With(file.Statements) {
 		s.Set(&local)
 		listening = listening || s.Word.Name == "listen" && len(s.Args) > 0
 	}
 	return local.Foreground, listening
 }
 
-func run(ctx context.Context, c Config, starter *starter) error {
+func run(ctx context.Context, c Config, file startFile, starter *starter) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	d := &daemon{end: end, line: c.Line, journal: newJournal(c.Stderr, 0)}
 	d.log = d.journal.log
-	plan, err := d.firstPlan(ctx, c)
+	plan, err := d.firstPlan(ctx, c, file)
 	if err != nil {
 		return err
 	}
@@ -92,11 +107,11 @@ func run(ctx context.Context, c Config, starter *starter) error {
 
 // firstPlan works out the settings that command line and file ask for. Replies
 // go to standard output, where the original sends them.
-func (d *daemon) firstPlan(ctx context.Context, c Config) (*config.Plan, error) {
+func (d *daemon) firstPlan(ctx context.Context, c Config, start startFile) (*config.Plan, error) {
 	for _, notice := range c.Line.Notices {
 		fmt.Fprintln(c.Stderr, notice)
 	}
-	file, err := d.firstFile(c.Line.Local.File)
+	file, err := d.firstFile(start)
 	if err != nil {
 		return nil, err
 	}
@@ -113,19 +128,15 @@ func (d *daemon) firstPlan(ctx context.Context, c Config) (*config.Plan, error) 
 	return plan, err
 }
 
-// firstFile reads the configuration file. As with the original a file that is
+// firstFile takes what the start has read. As with the original a file that is
 // not there yet is no reason to stay away: `write` can make it.
-func (d *daemon) firstFile(name string) ([]config.Statement, error) {
-	if name == "" {
+func (d *daemon) firstFile(file startFile) ([]config.Statement, error) {
+	if file.Missing {
+		d.log.Warn("no configuration file", "err", file.err)
 		return nil, nil
 	}
-	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		d.log.Warn("no configuration file", "err", err)
-		return nil, nil
-	}
-	file, err := config.ParseFile(name)
-	d.filed = servicesOf(file)
-	return file, err
+	d.filed = servicesOf(file.Statements)
+	return file.Statements, file.err
 }
 
 // open opens everything in the order of the original's start, serves, and takes
@@ -235,7 +246,7 @@ func (d *daemon) detach(s *starter) error {
 	if !s.waited() {
 		return nil
 	}
-	d.journal.divert(d.syslog.put)
+	d.journal.toSyslog(d.syslog)
 	return s.ready()
 }
 
