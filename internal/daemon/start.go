@@ -221,11 +221,11 @@ func (d *daemon) account(name string) (*account, error) {
 	return &a, err
 }
 
-// confine hands the state over, shuts the process into the jail and makes it the
+// confine hands the state and the listeners over, shuts the process into the jail and makes it the
 // user that it shall be, for good.
 func (d *daemon) confine(dir string, who *account) error {
 	if who != nil {
-		if err := d.solo.Chown(who.uid, who.gid); err != nil {
+		if err := errors.Join(d.solo.Chown(who.uid, who.gid), d.proxy.Chown(who.uid, who.gid)); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -118,4 +119,23 @@ func TestRootNeedsAUserForTheControlPort(t *testing.T) {
 		t.Errorf("the control port answers %q", reply)
 	}
 	contains(t, "log", d.Stderr(), "control port", "-u")
+}
+
+// A listener may move to an address that overlaps with the old one: both must
+// belong to the same user.
+func TestListenMovesUnderAnotherUser(t *testing.T) {
+	t.Parallel()
+	rig.NeedRoot(t)
+	d := place(t)
+	d.backend(0)
+	d.start("-u", "nobody", "{listen}", "{a}")
+	_, port, _ := strings.Cut(d.block.Listen(), ":")
+	for _, to := range []string{"127.0.0.1:" + port, "0.0.0.0:" + port, d.block.Listen()} {
+		if got := d.ask("listen " + to); got != to+"\n" {
+			t.Errorf("listen %s: %q", to, got)
+		}
+	}
+	if got := d.fetch(2); got != "a" {
+		t.Errorf("got %q", got)
+	}
 }
