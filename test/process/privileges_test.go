@@ -4,6 +4,7 @@ package process
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -129,8 +130,13 @@ func TestListenMovesUnderAnotherUser(t *testing.T) {
 	d := place(t)
 	d.backend(0)
 	d.start("-u", "nobody", "{listen}", "{a}")
-	_, port, _ := strings.Cut(d.block.Listen(), ":")
-	for _, to := range []string{"127.0.0.1:" + port, "0.0.0.0:" + port, d.block.Listen()} {
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(l.Addr().String(), ":")
+	_ = l.Close() // nobody else has it on any address
+	for _, to := range []string{"127.0.0.1:" + port, "0.0.0.0:" + port, "127.0.0.1:" + port, d.block.Listen()} {
 		if got := d.ask("listen " + to); got != to+"\n" {
 			t.Errorf("listen %s: %q", to, got)
 		}
