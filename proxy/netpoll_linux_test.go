@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"pen/state"
 )
 
@@ -279,6 +281,26 @@ func TestNetConnectionsAreListedAndClosed(t *testing.T) {
 	}
 	all(t, c)
 	s.quiet()
+}
+
+func TestNetUnixServerWithFullBacklogIsWaitedFor(t *testing.T) {
+	path, fd := crowded(t)
+	s := newNetStand(t, path)
+	at := filepath.Join(t.TempDir(), "front")
+	s.open(place{path: at})
+	c := dial(t, at)
+	time.Sleep(3 * busyPause)
+	for range 2 { // who filled the backlog, then our client
+		n, _, err := unix.Accept(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(n)
+	}
+	all(t, c)
+	if sv := s.serverStats()[0]; sv.Failures != 0 || sv.Mark != 0 {
+		t.Errorf("the server is blamed: %+v", sv)
+	}
 }
 
 func TestNetUnixSocketsOnBothSides(t *testing.T) {
