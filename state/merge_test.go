@@ -59,7 +59,8 @@ func TestMergeKeepsWhatWasChangedElsewhere(t *testing.T) {
 	permit := AppendACL{List: 1, Entry: ACLEntry{Permit: true, Addr: netip.MustParseAddr("10.0.0.0"), Mask: netip.MustParseAddr("255.0.0.0")}}
 	base := []Op{
 		server("default", 0, 80), server("default", 1, 81), server("default", 2, 82),
-		AddService{"web"}, server("web", 0, 90),
+		AddService{"web"},
+		server("web", 0, 90),
 	}
 	for _, c := range []struct {
 		name             string
