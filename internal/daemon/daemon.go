@@ -2,9 +2,9 @@
 // each other, carries out what the control port asks, and takes everything down
 // again in reverse.
 //
-// It promises that nothing is half done: a start either serves or leaves
-// nothing behind and says why, and a change either holds with all its parts, or
-// the old settings go on.
+// It promises that nothing is half done: a start either serves, or says why not
+// and leaves nothing behind but an empty data directory, and a change either
+// holds with all its parts, or the old settings go on.
 package daemon
 
 import (

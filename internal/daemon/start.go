@@ -25,8 +25,9 @@ type Config struct {
 
 // Run does what the command line asks until ctx, a signal or the control port
 // ends it. Without -f it starts the background process instead, and returns
-// when that one serves. An error of the start has left nothing behind; in the
-// background it is reported by the process that the operator started.
+// when that one serves. An error of the start has left nothing behind but an
+// empty data directory; in the background it is reported by the process that the
+// operator started.
 func Run(ctx context.Context, c Config) error {
 	starter, err := newStarter()
 	if err != nil {

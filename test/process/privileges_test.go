@@ -4,13 +4,13 @@ package process
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -122,6 +122,21 @@ func TestRootNeedsAUserForTheControlPort(t *testing.T) {
 	contains(t, "log", d.Stderr(), "control port", "-u")
 }
 
+// freePort returns a port that no address has in use. It is not one of those from
+// which the kernel lets others connect, at any moment and on any address.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 // A listener may move to an address that overlaps with the old one: both must
 // belong to the same user.
 func TestListenMovesUnderAnotherUser(t *testing.T) {
@@ -130,12 +145,7 @@ func TestListenMovesUnderAnotherUser(t *testing.T) {
 	d := place(t)
 	d.backend(0)
 	d.start("-u", "nobody", "{listen}", "{a}")
-	l, err := net.Listen("tcp4", "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := strings.Cut(l.Addr().String(), ":")
-	_ = l.Close() // nobody else has it on any address
+	port := freePort(t)
 	for _, to := range []string{"127.0.0.1:" + port, "0.0.0.0:" + port, "127.0.0.1:" + port, d.block.Listen()} {
 		if got := d.ask("listen " + to); got != to+"\n" {
 			t.Errorf("listen %s: %q", to, got)
