@@ -51,6 +51,10 @@ func (l Listen) Path() string {
 	return ""
 }
 
+// Bare tells whether only a port was given. Where there are virtual addresses
+// it is meant on each of them and on no other.
+func (l Listen) Bare() bool { return l.Text != "" && !strings.ContainsAny(l.Text, "/:") }
+
 // Settings are the scalar settings of one service. Times are in seconds.
 type Settings struct {
 	Listen     Listen

@@ -1,5 +1,10 @@
 package config
 
+import (
+	"net/netip"
+	"time"
+)
+
 // Local are the settings of this process alone. They are never replicated.
 // Words and options of kind Local set them.
 type Local struct {
@@ -19,4 +24,43 @@ type Local struct {
 	// (control, user, ...): the line, by word. Write saves those and no others:
 	// what came from the command line comes from there again.
 	Filed map[string]string
+
+	Membership
 }
+
+// Membership is which cluster the node belongs to, and how. All of it matters
+// only at start.
+type Membership struct {
+	Cluster    string // its name; empty: a node that stands alone
+	ClusterKey string // the file
+	Peers      []Peer
+	Self       netip.AddrPort // invalid: the peer that has a local address
+	VIPs       []VIP
+	Heartbeat  time.Duration // timing
+	Preempt    time.Duration // 0: never
+	Notify     string        // program to run when this node's part changes
+}
+
+// Clustered tells whether the node belongs to a cluster.
+func (m *Membership) Clustered() bool { return m.Cluster != "" }
+
+// Peer is a node of the cluster.
+type Peer struct {
+	Addr     netip.AddrPort
+	Witness  bool
+	Priority int
+}
+
+// VIP is a virtual address: the address with the length of its subnet, and the
+// interface if it was named.
+type VIP struct {
+	Prefix netip.Prefix
+	Link   string
+}
+
+// What counts where a cluster's configuration is silent.
+const (
+	DefaultClusterPort = 7950
+	DefaultHeartbeat   = 200 * time.Millisecond
+	DefaultClusterDir  = "/var/lib/pen" // data_dir
+)
