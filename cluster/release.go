@@ -3,8 +3,10 @@ package cluster
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -96,4 +98,55 @@ func (n *Node) holdRelease(ctx context.Context, s Stream) {
 	}
 	n.mu.Unlock()
 	n.tell()
+}
+
+// ReleaseConn is a bare connection on which another process can say that the
+// address is free. See Node.ReleaseMessage.
+type ReleaseConn struct {
+	Peer   ID
+	Conn   net.Conn // a *net.TCPConn; the Node closes it
+	stream Stream
+}
+
+const releaseMagic = "pen released\n"
+
+// ReleaseMessage is what says on a ReleaseConn of this node that it does not
+// answer for the address any more in that term. It can be made long before it is
+// sent, and must not be known to anybody before: whoever has it can say so.
+func (n *Node) ReleaseMessage(term uint64) []byte {
+	h := n.wire.Hello()
+	return releaseMessage(n.cfg.Key, h.Node, h.Boot, term)
+}
+
+func releaseMessage(key Key, node, boot ID, term uint64) []byte {
+	b := append([]byte(releaseMagic), node[:]...)
+	b = append(b, boot[:]...)
+	b = binary.BigEndian.AppendUint64(b, term)
+	mac := hmac.New(sha256.New, key.derive("release", 32))
+	mac.Write(b)
+	return mac.Sum(b)
+}
+
+const releaseSize = len(releaseMagic) + 16 + 16 + 8 + sha256.Size
+
+// ReleaseConns returns connections to the other nodes that speak no TLS any more
+// and can be inherited by another process. They are made anew when they break;
+// the Node closes them.
+func (n *Node) ReleaseConns() []ReleaseConn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []ReleaseConn
+	for _, c := range n.release {
+		all = append(all, *c)
+	}
+	return all
+}
+
+func (n *Node) dropRelease() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, c := range n.release {
+		c.stream.Close()
+		delete(n.release, id)
+	}
 }

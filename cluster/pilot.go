@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// pilot does what only a leader does, for as long as this node is it: it keeps
+// raft's configuration to the list, and gives the address away if this node can
+// not hold it.
+func (n *Node) pilot(ctx context.Context, k *core) {
+	tick := time.NewTicker(max(n.cfg.Heartbeat/2, 50*time.Millisecond))
+	defer tick.Stop()
+	var brought bool
+	var pause time.Time
+	var better string // who has a better priority, and since when
+	var since time.Time
+	for {
+		o := n.note()
+		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.cfg.Digest, Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
+		lease := k.elector.watchLease()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-lease:
+		}
+		if k.raft.State() != raft.Leader {
+			continue
+		}
+		if !brought && n.bring != nil {
+			brought = n.bringState(k)
+		}
+		if n.fsm.bytes.Load() > 32<<20 {
+			_ = k.raft.Snapshot().Error() // it is tried again, and raft logs it
+		}
+		n.configure(k)
+		to := n.best(k)
+		if !n.ranksAbove(to, k) {
+			better = ""
+		} else if to != better {
+			better, since = to, time.Now()
+		}
+		ok, why := n.serves(k.id)
+		if ok && n.cfg.Preempt > 0 && better != "" && time.Since(since) >= n.cfg.Preempt {
+			ok, why = false, "another has a better priority"
+		}
+		if !ok && to != "" && k.elector.lease().Valid && time.Now().After(pause) {
+			n.log.Info("giving the address away", "reason", why, "member", to)
+			if err := n.Transfer(ctx, to); err != nil {
+				n.log.Warn("the address stays here", "reason", why, "err", err)
+			}
+			pause = time.Now().Add(max(time.Second, 2*n.cfg.Heartbeat))
+		}
+	}
+}
+
+// bringState makes the state of the single node that this one was the cluster's.
+func (n *Node) bringState(k *core) bool {
+	n.mu.Lock()
+	founded := n.founded
+	n.mu.Unlock()
+	if !founded || n.machine.View().Index > 0 {
+		return true
+	}
+	err := k.raft.Restore(&raft.SnapshotMeta{Version: 1, Size: int64(len(n.bring))}, io.NopCloser(bytes.NewReader(n.bring)), 10*time.Second)
+	if err != nil {
+		n.log.Error("the state of the single node is not in the cluster yet", "err", err)
+		return false
+	}
+	n.log.Info("the state of the single node is the cluster's now")
+	return true
+}
+
+// serves tells whether a node could hold the address, and why not.
+func (n *Node) serves(id string) (bool, string) {
+	if n.View().Drained(id) {
+		return false, "drained"
+	}
+	if k := n.core.Load(); k != nil && id == k.id {
+		o := n.note()
+		return o.Eligible, o.Why
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h, ok := n.notes[idOf(raft.ServerID(id))]
+	switch {
+	case !ok || time.Since(h.at) > 3*noteEvery:
+		return false, "not heard of"
+	case h.hello.Witness:
+		return false, "witness"
+	}
+	return h.Eligible, h.Why
+}
+
+// best is the node that should have the address if this one should not.
+func (n *Node) best(k *core) string {
+	type candidate struct {
+		id   string
+		rank rank
+	}
+	var all []candidate
+	for _, id := range voters(k.raft) {
+		if ok, _ := n.serves(id); ok && id != k.id {
+			n.mu.Lock()
+			h := n.notes[idOf(raft.ServerID(id))].hello
+			n.mu.Unlock()
+			all = append(all, candidate{id, rank{h.Witness, int(h.Priority)}})
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(a.rank.compare(b.rank), cmp.Compare(a.id, b.id))
+	})
+	return all[0].id
+}
+
+// ranksAbove tells whether a node has a better priority than this one.
+func (n *Node) ranksAbove(id string, k *core) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h, ok := n.notes[idOf(raft.ServerID(id))]
+	return ok && rank{h.hello.Witness, int(h.hello.Priority)}.compare(k.elector.rank) < 0
+}

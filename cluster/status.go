@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// MemberStatus is what this node knows of a member.
+type MemberStatus struct {
+	ID       ID             `json:"id"`
+	Name     string         `json:"name"`
+	Addr     netip.AddrPort `json:"addr"`
+	Role     string         `json:"role"` // voter, witness, learner, absent
+	Leader   bool           `json:"leader"`
+	Self     bool           `json:"self"`
+	Alive    bool           `json:"alive"`
+	Heard    time.Time      `json:"heard"` // when it last spoke to this node
+	Priority int            `json:"priority"`
+	Applied  uint64         `json:"applied"`
+	Lag      uint64         `json:"lag"` // entries behind the last that this node knows
+	Eligible bool           `json:"eligible"`
+	Why      string         `json:"why,omitempty"` // why not
+	Drained  bool           `json:"drained"`
+	Version  string         `json:"version"`
+	Digest   uint64         `json:"digest"` // of its configuration file
+	// Heartbeat differs from this node's only by a mistake: the smallest counts.
+	Heartbeat time.Duration `json:"heartbeat_ns"`
+}
+
+// NodeStatus is how the cluster looks from this node.
+type NodeStatus struct {
+	Cluster    string         `json:"cluster"`
+	Formation  ID             `json:"formation"` // zero: not formed yet
+	Generation uint64         `json:"generation"`
+	Self       ID             `json:"self"`
+	Role       string         `json:"role"`   // of raft: Leader, Follower, Candidate; forming
+	Leader     string         `json:"leader"` // id; empty: none
+	Term       uint64         `json:"term"`
+	Quorum     bool           `json:"quorum"` // a majority of the voters is alive, this node's among them
+	Voters     int            `json:"voters"`
+	Living     int            `json:"living"` // voters that are alive
+	Last       uint64         `json:"last"`
+	Applied    uint64         `json:"applied"`
+	Contact    time.Time      `json:"contact"` // last word of the leader
+	Moves      int            `json:"moves"`   // changes of the leader since this node started
+	LastMove   Move           `json:"last_move"`
+	Lease      Lease          `json:"lease"`
+	Members    []MemberStatus `json:"members"`
+	Refused    []Refusal      `json:"refused"` // who was not let in
+	Held       int64          `json:"held"`    // votes and questions that had to wait
+	Late       int64          `json:"late"`    // votes that did not leave
+}
+
+// Status reports how the cluster looks from here. It asks nobody, and works
+// without a leader.
+func (n *Node) Status() NodeStatus {
+	p := n.former.now()
+	s := NodeStatus{
+		Cluster: n.cfg.Name, Formation: p.Formation, Generation: p.Generation, Self: p.Node, Role: "forming",
+		Refused: n.wire.Refused(), Lease: n.Lease(),
+	}
+	var servers []raft.Server
+	if k := n.core.Load(); k != nil {
+		_, leader := k.raft.LeaderWithID()
+		s.Role, s.Leader, s.Term = k.raft.State().String(), string(leader), k.raft.CurrentTerm()
+		s.Last, s.Applied, s.Contact = k.raft.LastIndex(), k.raft.AppliedIndex(), k.raft.LastContact()
+		if s.Role == raft.Leader.String() {
+			s.Contact = time.Now()
+		}
+		s.Held, s.Late = k.elector.held.Load(), k.elector.late.Load()
+		servers = k.raft.GetConfiguration().Configuration().Servers
+	}
+	n.mu.Lock()
+	s.Moves, s.LastMove = n.moves, n.last
+	n.mu.Unlock()
+	seen := map[ID]Member{}
+	var absent []Member
+	for _, g := range n.gossip.Members() {
+		seen[g.ID] = g
+		if g.Listed && !slices.ContainsFunc(servers, func(r raft.Server) bool { return idOf(r.ID) == g.ID }) {
+			absent = append(absent, g)
+		}
+	}
+	for _, r := range servers {
+		m := n.memberStatus(idOf(r.ID), s)
+		m.Version, m.Digest = seen[m.ID].Meta.Version, seen[m.ID].Meta.Digest
+		if m.Name == "" { // not heard of since this node started
+			m.Name = seen[m.ID].Name
+		}
+		if !m.Addr.IsValid() {
+			m.Addr, _ = netip.ParseAddrPort(string(r.Address))
+		}
+		switch {
+		case r.Suffrage != raft.Voter:
+			m.Role = "learner"
+		case m.Role == "":
+			m.Role = "voter"
+		}
+		if r.Suffrage == raft.Voter {
+			s.Voters++
+			if m.Alive {
+				s.Living++
+			}
+		}
+		s.Members = append(s.Members, m)
+	}
+	for _, g := range absent {
+		s.Members = append(s.Members, MemberStatus{
+			ID: g.ID, Name: g.Name, Addr: g.Addr, Role: "absent", Self: g.Self, Alive: g.State == Alive, Why: "not part of the cluster",
+			Priority: int(g.Priority), Heartbeat: g.Heartbeat, Version: g.Meta.Version, Digest: g.Meta.Digest,
+		})
+	}
+	s.Quorum = s.Voters > 0 && s.Living >= s.Voters/2+1
+	return s
+}
+
+func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
+	m := MemberStatus{ID: id, Leader: s.Leader == id.String(), Self: id == s.Self, Drained: n.View().Drained(id.String())}
+	var o note
+	if m.Self {
+		o = n.note()
+		m.Name, m.Addr, m.Alive, m.Heard, m.Heartbeat = n.cfg.Node, n.cfg.Self, true, time.Now(), n.cfg.Heartbeat
+		m.Priority = n.self.Priority
+		if n.self.Witness {
+			m.Role = "witness"
+		}
+	} else {
+		n.mu.Lock()
+		h := n.notes[id]
+		n.mu.Unlock()
+		o = h.note
+		m.Name, m.Addr, m.Heard, m.Heartbeat = h.hello.Name, h.hello.Addr, h.at, h.hello.Heartbeat
+		m.Priority, m.Alive = int(h.hello.Priority), time.Since(h.at) < 3*noteEvery
+		if h.hello.Witness {
+			m.Role = "witness"
+		}
+	}
+	m.Applied, m.Eligible, m.Why = o.Applied, o.Eligible && m.Alive && !m.Drained, o.Why
+	switch {
+	case m.Drained:
+		m.Why = "drained"
+	case !m.Alive:
+		m.Why = "not heard of"
+	case m.Eligible:
+		m.Why = ""
+	}
+	if m.Applied < s.Last {
+		m.Lag = s.Last - m.Applied
+	}
+	return m
+}

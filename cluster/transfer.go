@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Released says that this node does not answer for the address any more, and
+// will not in that term. It opens its vote and tells the others, who need not
+// wait for the end of the lease then.
+func (n *Node) Released(term uint64) {
+	k := n.core.Load()
+	if k == nil {
+		return
+	}
+	n.mu.Lock()
+	heir := n.heir[term]
+	n.mu.Unlock()
+	k.elector.released(term, heir)
+	go func() { // the caller has better things to do than to wait for the network
+		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Heartbeat)
+		defer cancel()
+		k.links.released(ctx, term, heir)
+	}()
+}
+
+// ErrNoCandidate says that no other node could take the address.
+var ErrNoCandidate = errors.New("no other node is eligible")
+
+// Transfer gives the leadership, and with it the address, to another node: the
+// best one if to is empty, else the one of that name, id or address. What was
+// proposed before is applied there first. While it goes on, Lease says Handing,
+// and waits for Released until the lease is over. If it fails this node takes
+// the leadership again, in a new term.
+func (n *Node) Transfer(ctx context.Context, to string) error {
+	k := n.core.Load()
+	if k == nil {
+		return ErrNoLeader
+	}
+	if to != "" {
+		if _, err := ParseID(to); err != nil {
+			m, err := n.find(to)
+			if err != nil {
+				return fmt.Errorf("transfer: %w", err)
+			}
+			to = m.ID.String()
+		}
+	}
+	if k.raft.State() != raft.Leader {
+		return n.transferElsewhere(ctx, k, to)
+	}
+	if !n.moving.TryLock() {
+		return errors.New("transfer: one is under way")
+	}
+	defer n.moving.Unlock()
+	if to == "" {
+		if to = n.best(k); to == "" {
+			return fmt.Errorf("transfer: %w", ErrNoCandidate)
+		}
+	}
+	if to == k.id {
+		return nil
+	}
+	if ok, why := n.serves(to); !ok {
+		return fmt.Errorf("transfer to %s: %s", to, cmp.Or(why, "not eligible"))
+	}
+	if err := n.transfer(ctx, k, to); err != nil {
+		return fmt.Errorf("transfer to %s: %w", to, err)
+	}
+	return nil
+}
+
+func (n *Node) transferElsewhere(ctx context.Context, k *core, to string) error {
+	addr, id := k.raft.LeaderWithID()
+	if id == "" || string(id) == k.id {
+		return fmt.Errorf("transfer: %w", ErrNoLeader)
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
+	r, _, err := n.carry(ctx, string(id), addr, change{Transfer: true, To: to}, nil)
+	if err == nil && !r.Done {
+		err = errors.New(r.Err)
+	}
+	return err
+}
+
+func (n *Node) transfer(ctx context.Context, k *core, to string) error {
+	if err := k.raft.Barrier(time.Second).Error(); err != nil {
+		return err
+	}
+	term := k.raft.CurrentTerm()
+	n.mu.Lock()
+	clear(n.heir)
+	n.heir[term] = to
+	n.mu.Unlock()
+	if until, ok := k.elector.hand(term); ok {
+		n.tell()
+		if err := k.elector.awaitRelease(ctx, term, until); err != nil {
+			// The others may have been told; the lease of this term is over anyway.
+			n.reclaim(k, term)
+			return err
+		}
+	}
+	// The others must know before they are asked to vote.
+	told, cancel := context.WithTimeout(ctx, patience)
+	k.links.released(told, term, to)
+	cancel()
+	at, _ := n.where(to)
+	err := k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
+	if err != nil {
+		n.reclaim(k, term)
+	}
+	return err
+}
+
+// reclaim makes this node stand again: what was handed over in a term does not
+// come back in that term.
+func (n *Node) reclaim(k *core, term uint64) {
+	n.mu.Lock()
+	clear(n.heir)
+	n.mu.Unlock()
+	k.elector.released(term, "")
+	if k.raft.State() == raft.Leader && k.raft.CurrentTerm() == term {
+		k.elector.stand()
+	}
+}
