@@ -20,7 +20,7 @@ import (
 
 // testCluster is nodes with real ports on loopback and real disks.
 type testCluster struct {
-	t     *testing.T
+	t     testing.TB
 	key   Key
 	dir   string
 	peers []Peer
@@ -36,7 +36,7 @@ type testNode struct {
 	done chan error
 }
 
-func twinPort(t *testing.T) uint16 {
+func twinPort(t testing.TB) uint16 {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,7 +55,7 @@ func twinPort(t *testing.T) uint16 {
 	return 0
 }
 
-func newTestCluster(t *testing.T, n int) *testCluster {
+func newTestCluster(t testing.TB, n int) *testCluster {
 	c := &testCluster{t: t, key: GenerateKey(), dir: t.TempDir(), nodes: make([]*testNode, n), hb: 200 * ms}
 	for range n {
 		c.peers = append(c.peers, Peer{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), twinPort(t))})
@@ -110,7 +110,7 @@ func (c *testCluster) kill(i int) {
 }
 
 // await waits for something that is to become true.
-func await(t *testing.T, what string, most time.Duration, f func() bool) time.Duration {
+func await(t testing.TB, what string, most time.Duration, f func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
 	for !f() {
