@@ -29,6 +29,10 @@ func (l *loop) accept(ln *listener) {
 	if f == nil || ln.retired.Load() {
 		return
 	}
+	if l.engine.standing.Load() {
+		l.decline(ln, f)
+		return
+	}
 	if f.leaving.Load() > 0 {
 		ln.suspend(l.engine)
 		if f.leaving.Load() > 0 { // if not, nobody else would end the suspension
@@ -42,6 +46,7 @@ func (l *loop) accept(ln *listener) {
 		fd, err := accept(ln.fd, &l.addr)
 		if err == 0 {
 			ln.pause.Store(0)
+			f.took(ln)
 			l.welcome(ln, f, fd)
 			continue
 		}
@@ -49,6 +54,7 @@ func (l *loop) accept(ln *listener) {
 		switch err {
 		case unix.EAGAIN:
 			ln.resume(l.engine)
+			l.kick(f) // while this one looked, another may have missed the place
 			return
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			l.hold(ln, f, err)
@@ -60,14 +66,16 @@ func (l *loop) accept(ln *listener) {
 		}
 		// Whatever else went wrong, went wrong with that client.
 	}
-	if ln.suspended.Load() {
-		l.kick(f) // nobody will tell us of those who are left
-	}
+	l.kick(f) // nobody will tell us of those who are left
 }
 
 // acceptRest takes in who waits at a listener that is about to be closed, as far
 // as there are places. It tells whether somebody still waits.
 func (l *loop) acceptRest(ln *listener, f *front) bool {
+	if l.engine.standing.Load() {
+		ln.turnAway(&l.addr, backlogMost)
+		return false
+	}
 	for l.reserve(f) == lackNothing {
 		fd, err := accept(ln.fd, &l.addr)
 		if err != 0 {
@@ -135,8 +143,12 @@ func (l *loop) refund(f *front) {
 // They are looked after at the end of the turn, because the caller may be in
 // the middle of anything.
 func (l *loop) kick(f *front) {
-	if ln := f.door.Load(); ln != nil && ln.suspended.Load() {
-		l.call(ln)
+	open := f.open()
+	first := f.first(open)
+	for i := range open {
+		if ln := open[(first+i)%len(open)]; ln.suspended.Load() {
+			l.call(ln)
+		}
 	}
 }
 

@@ -148,9 +148,9 @@ func TestPausesDoNotFloodTheLog(t *testing.T) {
 	f := s.front("")
 	l := &loop{engine: s.engine, now: time.Now()}
 	for range 1000 { // pauses that end at once
-		l.hold(f.listener, f, unix.EMFILE)
+		l.hold(f.listeners[0], f, unix.EMFILE)
 		l.naps = nil
-		f.listener.pause.Store(0)
+		f.listeners[0].pause.Store(0)
 		l.now = l.now.Add(15 * time.Millisecond)
 	}
 	if n := strings.Count(log.String(), "accepting pauses"); n != 2 {
@@ -169,7 +169,7 @@ func TestALackOfDescriptorsIsNeverTakenForOneOfPlaces(t *testing.T) {
 	l := &loop{engine: s.engine, now: time.Now()}
 	defer s.Drain(t.Context())
 	s.engine.take(4) // by another service
-	if l.admit(f.listener, f) || len(l.naps) != 1 {
+	if l.admit(f.listeners[0], f) || len(l.naps) != 1 {
 		t.Errorf("admitted, or %d naps, want 1", len(l.naps))
 	}
 	s.engine.give(2)

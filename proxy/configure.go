@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"pen/state"
 )
@@ -17,15 +18,40 @@ type place struct {
 	service string
 }
 
-// placeOf returns where a service wants to listen, and whether it does.
-func placeOf(s *state.Service) (place, bool) {
-	at := place{addr: s.Listen.Addr, path: s.Listen.Path()}
-	if at.path != "" {
-		at.addr = netip.AddrPort{}
-	} else if at.addr.Port() == 0 {
-		at.service = s.Name
+// distinct returns each address once.
+func distinct(addrs []netip.Addr) (all []netip.Addr) {
+	for _, a := range addrs {
+		if a = a.Unmap(); !slices.Contains(all, a) {
+			all = append(all, a)
+		}
 	}
-	return at, s.Listen.Text != ""
+	return all
+}
+
+// virtual tells whether a is one of the addresses that may be elsewhere now.
+func (o *Options) virtual(a netip.Addr) bool { return slices.Contains(o.Virtual, a.Unmap()) }
+
+// placesOf returns where a service wants to listen: nowhere, at one place, or with
+// a port alone on each virtual address.
+func (p *Proxy) placesOf(s *state.Service) (all []place) {
+	switch path := s.Listen.Path(); {
+	case s.Listen.Text == "":
+		return nil
+	case path != "":
+		return []place{{path: path}}
+	case len(p.opts.Virtual) == 0 || !s.Listen.Bare():
+		all = []place{{addr: s.Listen.Addr}}
+	default:
+		for _, a := range p.opts.Virtual {
+			all = append(all, place{addr: netip.AddrPortFrom(a, s.Listen.Addr.Port())})
+		}
+	}
+	if s.Listen.Addr.Port() == 0 {
+		for i := range all {
+			all[i].service = s.Name
+		}
+	}
+	return all
 }
 
 func (at place) String() string {
@@ -49,22 +75,20 @@ func (p *Proxy) Prepare(v *state.View) error {
 	fresh := map[place]*listener{}
 	wanted := map[place]bool{}
 	for _, s := range v.Services {
-		at, listens := placeOf(s)
-		if !listens {
-			continue
+		for _, at := range p.placesOf(s) {
+			if wanted[at] {
+				return p.abandon(fresh, taken(at))
+			}
+			wanted[at] = true
+			if open[at] != nil {
+				continue
+			}
+			l, err := p.listen(at, s)
+			if err != nil {
+				return p.abandon(fresh, err)
+			}
+			fresh[at] = l
 		}
-		if wanted[at] {
-			return p.abandon(fresh, fmt.Errorf("listen on %s: another service listens there", at))
-		}
-		wanted[at] = true
-		if open[at] != nil {
-			continue
-		}
-		l, err := p.listen(at, s)
-		if err != nil {
-			return p.abandon(fresh, err)
-		}
-		fresh[at] = l
 	}
 	for at, l := range p.prepared {
 		if !wanted[at] {
@@ -76,6 +100,11 @@ func (p *Proxy) Prepare(v *state.View) error {
 		p.prepared[at] = l
 	}
 	return nil
+}
+
+// taken is the error where two services want the same place.
+func taken(at place) error {
+	return fmt.Errorf("listen on %s: another service listens there", at)
 }
 
 // abandon closes listeners that are of no use after all.
@@ -93,8 +122,8 @@ func (p *Proxy) listeners() map[place]*listener {
 		all[at] = l
 	}
 	for _, f := range *p.fronts.Load() {
-		if f.listener != nil {
-			all[f.listener.place] = f.listener
+		for _, l := range f.listeners {
+			all[l.place] = l
 		}
 	}
 	return all
@@ -114,7 +143,7 @@ func (p *Proxy) listen(at place, s *state.Service) (*listener, error) {
 
 // Configure makes v the configuration. Listeners that Prepare opened are used,
 // others are opened now, and only then are those closed that nobody needs any
-// more. A service whose new listener can not be opened keeps its old one, and
+// more. A service whose new listeners can not all be opened keeps its old ones, and
 // the error says so; all else is in force nevertheless. Connections that stand
 // stay as they are, also those of a service that is gone. After Drain the
 // settings count for those connections, and nobody listens.
@@ -128,25 +157,32 @@ func (p *Proxy) Configure(v *state.View) error {
 	for _, s := range v.Services {
 		after[s.Name] = p.configured(before[s.Name], v, s)
 	}
-	used, err := map[*listener]bool{}, error(nil)
+	var used map[*listener]*front
+	var err error
 	if !p.ended {
 		used, err = p.assign(v, after, all)
 	}
 	p.fronts.Store(&after)
 	for _, f := range after {
 		p.start(f)
-		if f.listener != nil {
-			p.engine.serve(f.listener, f)
+		open := slices.Clone(f.listeners)
+		f.doors.Store(&open)
+		for _, l := range open {
+			p.engine.serve(l, f)
 		}
 	}
 	for name, f := range before {
-		if after[name] != f && f.stop != nil {
+		if after[name] == f {
+			continue
+		}
+		f.doors.Store(nil)
+		if f.stop != nil {
 			f.stop()
 		}
 	}
 	clear(p.prepared)
 	for _, l := range all {
-		if !used[l] {
+		if used[l] == nil {
 			p.engine.retire(l)
 		}
 	}
@@ -167,59 +203,81 @@ func (p *Proxy) configured(f *front, v *state.View, s *state.Service) *front {
 	return f
 }
 
-// assign gives each front its listener out of all, or a new one, and returns
-// those in use. First come those that stay where they are, so that nobody takes
+// assign gives each front its listeners out of all, or new ones, and returns
+// who has which. First come those that stay where they are, so that nobody takes
 // a listener away from under a service that could not move.
-func (p *Proxy) assign(v *state.View, fronts map[string]*front, all map[place]*listener) (map[*listener]bool, error) {
+func (p *Proxy) assign(v *state.View, fronts map[string]*front, all map[place]*listener) (map[*listener]*front, error) {
 	var errs []error
-	used := map[*listener]bool{}
+	var stuck []*front
+	used := map[*listener]*front{}
 	for _, s := range v.Services {
-		at, listens := placeOf(s)
-		if f := fronts[s.Name]; listens && f.listener != nil && f.listener.place == at {
-			used[f.listener] = true
+		f, places := fronts[s.Name], p.placesOf(s)
+		for _, l := range f.listeners {
+			if slices.Contains(places, l.place) {
+				used[l] = f
+			}
 		}
 	}
 	for _, s := range v.Services {
 		f := fronts[s.Name]
-		at, listens := placeOf(s)
-		switch {
-		case !listens:
-			f.listener = nil
-		case f.listener != nil && f.listener.place == at:
-		case all[at] != nil && !used[all[at]]:
-			f.listener = all[at]
-			used[f.listener] = true
-		case all[at] != nil:
-			errs = append(errs, fmt.Errorf("listen on %s: another service listens there", at))
-		default:
-			l, err := p.listen(at, s)
-			if err != nil {
-				errs = append(errs, err)
-				break
-			}
-			f.listener = l
-			used[l] = true
+		listeners, err := p.gather(f, s, all, used)
+		if err != nil {
+			errs = append(errs, err)
+			stuck = append(stuck, f)
+			continue
 		}
+		f.listeners = listeners
 	}
-	errs = append(errs, keepOld(v, fronts, used)...)
+	for _, f := range stuck {
+		errs = append(errs, f.keepOld(used))
+	}
 	return used, errors.Join(errs...)
 }
 
-// keepOld lets the services that could not move keep what they had, unless
-// another service has taken it over.
-func keepOld(v *state.View, fronts map[string]*front, used map[*listener]bool) (errs []error) {
-	for _, s := range v.Services {
-		f := fronts[s.Name]
-		at, _ := placeOf(s)
-		if f.listener == nil || f.listener.place == at {
-			continue
+// gather finds or opens all listeners that a service needs, or changes nothing.
+func (p *Proxy) gather(f *front, s *state.Service, all map[place]*listener, used map[*listener]*front) (got doors, err error) {
+	var moved doors
+	fresh := map[place]*listener{}
+	for _, at := range p.placesOf(s) {
+		l := all[at]
+		switch {
+		case l == nil:
+			if l, err = p.listen(at, s); err == nil {
+				fresh[at] = l
+			}
+		case used[l] == nil:
+			used[l] = f
+			moved = append(moved, l)
+		case used[l] != f:
+			err = taken(at)
 		}
-		if used[f.listener] {
-			errs = append(errs, fmt.Errorf("service %s no longer listens: %s went to another service", s.Name, f.listener))
-			f.listener = nil
-			continue
+		if err != nil {
+			for _, l := range moved {
+				delete(used, l)
+			}
+			return nil, p.abandon(fresh, err)
 		}
-		used[f.listener] = true
+		got = append(got, l)
 	}
-	return errs
+	for at, l := range fresh {
+		all[at], used[l] = l, f
+	}
+	return got, nil
+}
+
+// keepOld lets a service that could not move keep what it had, but for what
+// other services have taken over.
+func (f *front) keepOld(used map[*listener]*front) error {
+	var errs []error
+	var kept doors
+	for _, l := range f.listeners {
+		if used[l] != nil && used[l] != f {
+			errs = append(errs, fmt.Errorf("service %s no longer listens on %s: it went to another service", f.name, l))
+			continue
+		}
+		used[l] = f
+		kept = append(kept, l)
+	}
+	f.listeners = kept
+	return errors.Join(errs...)
 }

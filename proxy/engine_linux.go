@@ -18,6 +18,9 @@ type engine struct {
 	opts   *Options
 	origin time.Time // of ticks
 
+	standing atomic.Bool // accepts nobody
+	role     sync.Mutex  // held while that changes
+
 	parting time.Duration // as the constant, less in tests
 
 	loops     atomic.Pointer[[]*loop] // while they run
@@ -33,6 +36,7 @@ type engine struct {
 
 func newEngine(p *Proxy) *engine {
 	e := &engine{log: p.log, opts: &p.opts, origin: time.Now(), parting: parting, emptied: make(chan struct{}, 1)}
+	e.standing.Store(p.opts.Standby)
 	e.listeners.Store(&map[int32]*listener{})
 	return e
 }

@@ -61,6 +61,7 @@ type ServiceStats struct {
 
 	Accepted  uint64
 	Refused   map[string]uint64 // clients turned away, by reason
+	Reset     uint64            // clients reset because this node stands by
 	Failovers uint64            // connections that moved on to another server
 
 	// Recent is the number of decisions that this node has taken and the
@@ -161,6 +162,7 @@ func (p *Proxy) Stats(service string) ServiceStats {
 		Current:      int(f.current.Load()),
 		Accepted:     f.accepted.Load(),
 		Refused:      f.refusalCounts(),
+		Reset:        f.cut.Load(),
 		Failovers:    f.failovers.Load(),
 		AcceptPauses: f.pauses.Load(),
 		Files:        p.engine.files(),

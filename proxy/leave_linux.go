@@ -48,7 +48,7 @@ func (l *loop) dismiss(done func(leaver) bool) {
 		}
 		closeFD(lv.ln.fd)
 		lv.front.leaving.Add(-1)
-		if next := lv.front.door.Load(); next != nil {
+		for _, next := range lv.front.open() {
 			next.resume(l.engine)
 		}
 		l.engine.closed()

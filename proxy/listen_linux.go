@@ -23,16 +23,19 @@ type listener struct {
 	name string
 	file os.FileInfo // of a Unix socket, to know it again
 
+	virtual bool // the address may be elsewhere
+
 	front     atomic.Pointer[front] // nil: accepts nobody
 	suspended atomic.Bool           // is in no epoll set though it serves
 	retired   atomic.Bool           // is about to be closed
 	pause     atomic.Int64          // the last pause for lack of descriptors
 	warned    pace                  // of pauses
 
-	mu      sync.Mutex // guards which epoll sets it is in
-	armed   bool
-	backlog int
-	noDelay bool
+	mu       sync.Mutex // guards which epoll sets it is in
+	armed    bool
+	ignoring bool // the kernel drops what new clients send
+	backlog  int
+	noDelay  bool
 }
 
 // String returns where the listener really is.
@@ -42,27 +45,31 @@ func (ln *listener) String() string { return ln.name }
 // process has already: one of them may be in the way, see bind.
 func (e *engine) open(at place, set *state.Settings, others map[place]*listener) (*listener, error) {
 	ln := &listener{place: at, fd: -1, backlog: set.Backlog, noDelay: set.NoDelay}
-	err := ln.bind(nil)
+	ln.virtual = at.path == "" && e.opts.virtual(at.addr.Addr())
+	standing := e.standing.Load()
+	err := ln.bind(nil, standing)
 	if errors.Is(err, unix.EADDRINUSE) && at.path == "" {
 		e.clear(at.addr.Port())
-		err = ln.bind(rivalsOf(at, others))
+		err = ln.bind(rivalsOf(at, others), standing)
 	}
 	if err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.lastID++
 	ln.id = e.lastID
 	e.publish(func(all map[int32]*listener) { all[ln.id] = ln })
+	e.mu.Unlock()
+	ln.align(e)
 	return ln, nil
 }
 
 // bind makes the socket and listens. Rivals are listeners of ours that overlap
 // with it, as 0.0.0.0:80 does with 10.0.0.1:80. The kernel lets both have the
 // port while both agree to share it, which is for a moment and with ourselves
-// alone: nobody else can come between.
-func (ln *listener) bind(rivals []*listener) (err error) {
+// alone: nobody else can come between. On a node that stands by nobody is
+// answered, from the first moment on.
+func (ln *listener) bind(rivals []*listener, standing bool) (err error) {
 	domain := unix.AF_UNIX
 	if ln.path == "" {
 		domain = unix.AF_INET6
@@ -98,15 +105,31 @@ func (ln *listener) bind(rivals []*listener) (err error) {
 			return err
 		}
 	}
+	if ln.virtual {
+		if err = bindAnywhere(fd, domain); err != nil {
+			return err
+		}
+	}
 	defer share(ln.fd, rivals)()
 	if err = unix.Bind(fd, socketAddress(ln.addr)); err != nil {
 		return err
 	}
+	ln.ignoring = false
+	_ = ln.ignore(standing) // align tries again, and says so
 	if err = unix.Listen(fd, ln.backlog); err != nil {
 		return err
 	}
 	ln.name = localAddress(fd).String()
 	return nil
+}
+
+// bindAnywhere lets fd be bound to an address that is not on this machine. It has
+// to be before the bind: when the address arrives, there is no time for it.
+func bindAnywhere(fd, domain int) error {
+	if domain == unix.AF_INET {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 }
 
 func (ln *listener) bindPath(fd int) error {
@@ -216,10 +239,7 @@ func (e *engine) serve(ln *listener, f *front) {
 		setFlag(ln.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, set.NoDelay)
 	}
 	ln.mu.Unlock()
-	if old := ln.front.Swap(f); old != nil && old != f {
-		old.door.CompareAndSwap(ln, nil)
-	}
-	f.door.Store(ln)
+	ln.front.Store(f)
 	ln.resume(e) // there may be more places than before
 	ln.arm(e)
 }
@@ -230,6 +250,9 @@ func (ln *listener) arm(e *engine) {
 	defer ln.mu.Unlock()
 	loops := e.running()
 	if ln.armed || ln.suspended.Load() || ln.retired.Load() || ln.front.Load() == nil || len(loops) == 0 {
+		return
+	}
+	if e.standing.Load() && ln.ignoring {
 		return
 	}
 	ln.armed = true
@@ -271,17 +294,14 @@ func (ln *listener) resume(e *engine) {
 // leaver. It does not wait for that.
 func (e *engine) retire(ln *listener) {
 	f := ln.front.Load()
-	if f != nil {
-		f.door.CompareAndSwap(ln, nil)
-	}
 	ln.mu.Lock()
 	ln.retired.Store(true)
 	ln.disarm(e)
+	_ = ln.ignore(true) // who connects after the last accept and before the close would be reset
 	ln.mu.Unlock()
 	e.mu.Lock()
 	e.publish(func(all map[int32]*listener) { delete(all, ln.id) })
 	e.mu.Unlock()
-	ln.ignore()
 	// A loop may be about to use the descriptor. When each has come by here, none
 	// is, and the last of them closes it.
 	loops := e.running()
@@ -304,17 +324,6 @@ func (e *engine) retire(ln *listener) {
 			bye(nil)
 		}
 	}
-}
-
-// ignore makes the kernel drop what new clients send to the listener. Without
-// it, who connects between the last accept and the close would be reset. So he
-// tries again a second later, and meets the listener's successor, if it has one.
-func (ln *listener) ignore() {
-	if ln.path != "" {
-		return
-	}
-	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
-	_ = unix.SetsockoptSockFprog(int(ln.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
 }
 
 // zoneID returns the number of an IPv6 zone.

@@ -43,6 +43,8 @@ type loop struct {
 	posted []func(*loop)
 	ended  bool // nothing is taken any more
 	stop   bool
+
+	over chan struct{} // closed when the loop has ended
 }
 
 // turn is a connection that has more to do, as it was then.
@@ -64,7 +66,7 @@ const (
 
 func newLoop(e *engine) (*loop, error) {
 	l := &loop{
-		engine: e, epoll: -1, wakeup: -1,
+		engine: e, epoll: -1, wakeup: -1, over: make(chan struct{}),
 		events: make([]unix.EpollEvent, eventsMax), buf: make([]byte, bufferSize),
 	}
 	l.conns.free = noConn
@@ -133,6 +135,7 @@ func (l *loop) runPosted() {
 func (l *loop) run() (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer close(l.over)
 	for !l.stop && err == nil {
 		err = l.turn()
 	}

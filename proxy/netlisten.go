@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -36,6 +37,9 @@ func (ln *netListener) String() string {
 
 // open opens a listener that accepts nobody yet.
 func (e *netEngine) open(at place, _ *state.Settings, _ map[place]*netListener) (*netListener, error) {
+	if at.path == "" && e.opts.virtual(at.addr.Addr()) {
+		return nil, fmt.Errorf("a virtual address, which may be on another machine: %w", errors.ErrUnsupported)
+	}
 	network, address := "unix", at.path
 	if at.path == "" {
 		network, address = "tcp", at.addr.String()
@@ -168,6 +172,12 @@ func (e *netEngine) acceptAll(ctx context.Context, ln *netListener) {
 			continue
 		}
 		conn, err := ln.Accept()
+		if err == nil && e.turnsAway() {
+			e.refund(f)
+			f.cut.Add(1)
+			resetConn(conn)
+			continue
+		}
 		if err == nil {
 			pause = 0
 			e.welcome(ctx, f, conn)

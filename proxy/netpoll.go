@@ -22,8 +22,9 @@ import (
 // buffers. Three things package net does not offer: the length of the backlog is
 // the system's, a listener can not take its place beside another one on an
 // overlapping address, and a client who leaves before he has a server is not
-// noticed until then. And a listener that moves does not wait for places for those
-// in its backlog.
+// noticed until then. A listener that moves does not wait for places for those
+// in its backlog. A node that stands by resets those who come, where the loops
+// leave them without an answer. And the address of a listener has to be there.
 //
 // It is built everywhere, so that its tests run everywhere.
 type netEngine struct {
@@ -33,12 +34,14 @@ type netEngine struct {
 
 	mu        sync.Mutex // guards the rest
 	ctx       context.Context
+	standing  bool // who comes is turned away
 	listeners map[*netListener]bool
 	conns     map[*netConn]bool
 	leaving   int           // retired listeners that still take clients in
 	emptied   chan struct{} // closed when all of that is gone; nil: nobody waits
 	stray     netip.Addr    // the source address that last could not be bound
 
+	role sync.Mutex     // held while standing changes
 	work sync.WaitGroup // accept loops and connections
 }
 
@@ -47,7 +50,7 @@ const netFiles = 2
 
 func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
 	return &netEngine{
-		log: log, opts: opts,
+		log: log, opts: opts, standing: opts.Standby,
 		listeners: map[*netListener]bool{}, conns: map[*netConn]bool{},
 	}
 }
@@ -76,6 +79,37 @@ func (e *netEngine) run(ctx context.Context) error {
 	return nil
 }
 
+// takeOver accepts clients from now on.
+func (e *netEngine) takeOver() {
+	e.role.Lock()
+	defer e.role.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.standing = false
+}
+
+// standBy resets every connection, and everybody who comes from now on. It returns
+// when no connection is left.
+func (e *netEngine) standBy() {
+	e.role.Lock()
+	defer e.role.Unlock()
+	e.mu.Lock()
+	e.standing = true
+	for c := range e.conns {
+		c.front.cut.Add(1)
+		c.reset()
+	}
+	e.mu.Unlock()
+	e.idle(context.Background())
+}
+
+// turnsAway tells whether the engine stands by.
+func (e *netEngine) turnsAway() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.standing
+}
+
 // take sets n descriptors aside, unless that would leave too few for others.
 func (e *netEngine) take(n int64) bool {
 	for {
@@ -100,7 +134,7 @@ func (e *netEngine) held() (pipes, buffers int) { return 0, 0 }
 func (e *netEngine) add(c *netConn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ctx == nil {
+	if e.ctx == nil || e.standing {
 		return false
 	}
 	e.conns[c] = true

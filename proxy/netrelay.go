@@ -57,7 +57,7 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 		_ = tcp.SetNoDelay(false)
 	}
 	if !e.add(c) {
-		c.close()
+		c.reset()
 	}
 	now := state.At(time.Now())
 	c.trial = f.begin(client, port, now)
@@ -185,12 +185,22 @@ func (c *netConn) over(from int) {
 
 // reset closes both sides so that they learn that the stream was cut off.
 func (c *netConn) reset() {
+	c.mu.Lock()
 	for _, side := range c.side {
 		if tcp, ok := side.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
 	}
+	c.mu.Unlock()
 	c.close()
+}
+
+// resetConn closes a connection with a reset.
+func resetConn(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	conn.Close()
 }
 
 // close closes both sides, or gives up connecting. Whoever serves c sees to the

@@ -5,7 +5,9 @@
 // that the end of a stream is passed on as such and a reset as a reset, that
 // memory and descriptors stay within bounds whatever clients do, and that no
 // change of configuration touches a connection that stands. A change of
-// listeners opens the new one before it closes the old one.
+// listeners opens the new ones before it closes the old ones. A proxy that stands
+// by keeps its listeners open and lets nobody in, so that to serve is quick and can
+// not fail; when it stops serving, it resets every connection.
 //
 // It leaves out what more than one node has to know: settings, marks of failed
 // servers and the tables of known clients come from package state, and what the
@@ -19,6 +21,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +41,14 @@ type Options struct {
 	// Files bounds the descriptors that connections and their pipes may use,
 	// so that there are always some left for control; 0 means no bound.
 	Files int
+
+	// Virtual are the addresses that move between the nodes of a cluster. A service
+	// that listens on a port alone listens on each of them, and on no other.
+	// Whether an address is on this machine does not matter.
+	Virtual []netip.Addr
+
+	// Standby lets the proxy begin as after a call of that method.
+	Standby bool
 
 	// Propose hands a command to the replicated state and returns when it is
 	// applied. The proxy calls it from goroutines of its own, never from a loop.
@@ -63,25 +76,28 @@ type Proxy struct {
 }
 
 // front is a service as the data plane sees it: the choice of servers, the
-// settings in force, and the listener that feeds it.
+// settings in force, and the listeners that feed it.
 type front struct {
 	*service
 	settings atomic.Pointer[state.Settings]
 
-	door     atomic.Pointer[listener] // whom to tell of a place that is free; nil: nobody
+	doors    atomic.Pointer[doors]    // whom to tell of a place that is free; nil: nobody
+	last     atomic.Pointer[listener] // where a client was taken in last, if there are several
 	places   atomic.Int64             // connections, and accepts under way
 	leaving  atomic.Int32             // retired listeners at which clients still wait
 	accepted atomic.Uint64            // clients
 	lost     atomic.Uint64            // clients sent away for lack of descriptors or memory
+	cut      atomic.Uint64            // clients reset because this node stands by
 	pauses   atomic.Uint64            // times that accepting had to wait for such
 
 	// Guarded by Proxy.mu.
-	listener *listener          // nil: not listening
-	stop     context.CancelFunc // nil: not started
+	listeners doors              // none: not listening
+	stop      context.CancelFunc // nil: not started
 }
 
 // New returns a Proxy that has no services yet. It starts nothing.
 func New(opts Options) *Proxy {
+	opts.Virtual = distinct(opts.Virtual)
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -154,22 +170,56 @@ func (p *Proxy) closeListeners() {
 		delete(p.prepared, at)
 	}
 	for _, f := range *p.fronts.Load() {
-		if f.listener != nil {
-			p.engine.retire(f.listener)
-			f.listener = nil
+		f.doors.Store(nil)
+		for _, l := range f.listeners {
+			p.engine.retire(l)
 		}
+		f.listeners = nil
 	}
 }
 
 // Address returns where a service really listens ("127.0.0.1:34567", a path),
-// or nothing. It differs from what was asked for where the port was 0.
+// or nothing; several places are separated by commas. It differs from what was
+// asked for where the port was 0.
 func (p *Proxy) Address(name string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f := p.front(name); f != nil && f.listener != nil {
-		return f.listener.String()
+	f := p.front(name)
+	if f == nil {
+		return ""
 	}
-	return ""
+	var all []string
+	for _, l := range f.listeners {
+		all = append(all, l.String())
+	}
+	return strings.Join(all, ",")
+}
+
+// doors are listeners in the order of their places.
+type doors []*listener
+
+// open returns the listeners that feed f.
+func (f *front) open() doors {
+	if doors := f.doors.Load(); doors != nil {
+		return *doors
+	}
+	return nil
+}
+
+// first returns which of the doors is the first to get a place: the one behind that
+// where a client was taken in last. So clients who wait at several get places by turns.
+func (f *front) first(open doors) int {
+	if len(open) < 2 {
+		return 0
+	}
+	return slices.Index(open, f.last.Load()) + 1
+}
+
+// took notes where a client was taken in.
+func (f *front) took(ln *listener) {
+	if len(f.open()) > 1 {
+		f.last.Store(ln)
+	}
 }
 
 // front returns the front of a service, or nil. The empty name means the

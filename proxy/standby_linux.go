@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// backlogMost is more than a backlog ever holds.
+const backlogMost = 1 << 16
+
+// takeOver lets the listeners accept.
+func (e *engine) takeOver() {
+	e.role.Lock()
+	defer e.role.Unlock()
+	e.standing.Store(false)
+	for _, ln := range *e.listeners.Load() {
+		ln.align(e)
+	}
+}
+
+// standBy ends accepting and resets every connection. The loops come before the
+// backlogs: what they give back may be needed to accept who waits there.
+func (e *engine) standBy() {
+	e.role.Lock()
+	defer e.role.Unlock()
+	e.standing.Store(true)
+	for _, ln := range *e.listeners.Load() {
+		ln.align(e)
+	}
+	// A loop that was just accepting comes to this afterwards, and then it sees
+	// that nobody is accepted any more.
+	var asked sync.WaitGroup
+	for _, l := range e.running() {
+		asked.Add(1)
+		if !l.post(func(l *loop) { l.resetAll(); asked.Done() }) {
+			<-l.over // it closes everything itself
+			asked.Done()
+		}
+	}
+	asked.Wait()
+	e.mu.Lock() // no listener is closed meanwhile
+	defer e.mu.Unlock()
+	var client sockaddr
+	for _, ln := range *e.listeners.Load() {
+		ln.turnAway(&client, backlogMost)
+	}
+}
+
+// align makes ln do what the engine does: serve or stand by. A listener that is opened
+// while that changes is published first and then aligned, so nobody forgets it.
+func (ln *listener) align(e *engine) {
+	ln.mu.Lock()
+	standing := e.standing.Load()
+	var err errno
+	if !ln.retired.Load() {
+		if standing {
+			ln.disarm(e)
+		}
+		err = ln.ignore(standing)
+	}
+	ln.mu.Unlock()
+	if err != 0 {
+		e.log.Error("filter clients", "listener", ln.String(), "standby", standing, "err", err)
+	}
+	ln.suspended.Store(false) // there may be more places than before
+	ln.arm(e)
+}
+
+// nothing is a filter that lets no packet through.
+var nothing = unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+
+// ignore makes the kernel drop what new clients send to the listener, or not any
+// more. Who is not answered tries again a second later and meets whoever is there
+// then: the listener's successor, or another node. Otherwise he would be reset, or
+// wait in the backlog of a node that accepts nobody. The caller holds mu, if others
+// know of the listener.
+func (ln *listener) ignore(on bool) errno {
+	if ln.path != "" || ln.ignoring == on {
+		return 0
+	}
+	var err error
+	if on {
+		err = unix.SetsockoptSockFprog(int(ln.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
+	} else {
+		err = unix.SetsockoptInt(int(ln.fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+	}
+	if err != nil {
+		return err.(errno)
+	}
+	ln.ignoring = on
+	return 0
+}
+
+// turnAway resets clients in the backlog, so many at most. The address is room
+// for that of a client.
+func (ln *listener) turnAway(client *sockaddr, most int) {
+	f := ln.front.Load()
+	for range most {
+		fd, err := accept(ln.fd, client)
+		switch err {
+		case 0:
+			resetOnClose(fd)
+			closeFD(fd)
+			if f != nil {
+				f.cut.Add(1)
+			}
+		case unix.EAGAIN, unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EBADF, unix.EINVAL, unix.ENOTSOCK:
+			return
+		}
+	}
+}
+
+// decline is accept on a node that stands by.
+func (l *loop) decline(ln *listener, f *front) {
+	ln.turnAway(&l.addr, f.settings.Load().AcceptMax)
+	ln.resume(l.engine)
+}
+
+// resetAll resets all connections of the loop, and who waits at listeners of it.
+func (l *loop) resetAll() {
+	for _, lv := range l.leavers {
+		lv.ln.turnAway(&l.addr, backlogMost)
+	}
+	l.dismiss(func(leaver) bool { return true })
+	l.conns.all(func(c *conn) {
+		for side := range c.half {
+			if h := &c.half[side]; h.fd >= 0 {
+				resetOnClose(h.fd)
+			}
+		}
+		c.front.cut.Add(1)
+		l.close(c)
+	})
+}
