@@ -28,32 +28,60 @@ func jail(dir string) error {
 }
 
 // become makes the process that user: all threads, real, effective and saved
-// ids, and no group but the user's own. It does not believe the kernel's word
-// and looks. After an error the process may be anything and must end.
-func (a account) become() error {
-	if os.Geteuid() != 0 {
-		if a.is() {
-			return nil // and keeps its groups, which only root can drop
+// ids, no group but the user's own, and no capability but those to keep. It does
+// not believe the kernel's word and looks. After an error the process may be
+// anything and must end.
+//
+// Root as the user stays root: what it may do is not the capabilities' doing.
+func (a account) become(keep ...capability) error {
+	if err := a.switchTo(keep); err != nil {
+		return fmt.Errorf("run as %s: %w", a.name, err)
+	}
+	return nil
+}
+
+func (a account) switchTo(keep capabilities) error {
+	if os.Geteuid() == 0 {
+		if err := a.leaveRoot(keep); err != nil {
+			return err
 		}
-		return fmt.Errorf("run as %s: only root can become another user", a.name)
+	} else if !a.is() {
+		return errors.New("only root can become another user")
+	} // and a user who stays keeps the groups, which only root can drop
+	if a.uid == 0 {
+		return nil
+	}
+	if err := keep.only(); err != nil {
+		return err
+	}
+	if syscall.Setuid(0) == nil {
+		return errors.New("the way back to root is open")
+	}
+	return nil
+}
+
+// leaveRoot changes the ids. Effective capabilities are gone with them.
+func (a account) leaveRoot(keep capabilities) error {
+	if a.uid != 0 {
+		if err := keep.survive(); err != nil {
+			return err
+		}
 	}
 	if err := syscall.Setgroups([]int{a.gid}); err != nil {
-		return fmt.Errorf("run as %s: drop groups: %w", a.name, err)
+		return fmt.Errorf("drop groups: %w", err)
 	}
 	if err := syscall.Setgid(a.gid); err != nil {
-		return fmt.Errorf("run as %s: set group %d: %w", a.name, a.gid, err)
+		return fmt.Errorf("set group %d: %w", a.gid, err)
 	}
 	if err := syscall.Setuid(a.uid); err != nil {
-		return fmt.Errorf("run as %s: set user %d: %w", a.name, a.uid, err)
+		return fmt.Errorf("set user %d: %w", a.uid, err)
 	}
 	groups, err := syscall.Getgroups()
 	switch {
 	case err != nil:
-		return fmt.Errorf("run as %s: %w", a.name, err)
+		return err
 	case !a.is() || slices.ContainsFunc(groups, func(g int) bool { return g != a.gid }):
-		return fmt.Errorf("run as %s: the system did not do it", a.name)
-	case a.uid != 0 && syscall.Setuid(0) == nil:
-		return errors.New("run as " + a.name + ": the way back to root is open")
+		return errors.New("the system did not do it")
 	}
 	return nil
 }

@@ -31,6 +31,6 @@ func raiseFiles(int) (files, error) { return math.MaxInt, nil }
 
 func jail(dir string) error { return fmt.Errorf("chroot %s: %w", dir, errors.ErrUnsupported) }
 
-func (a account) become() error {
+func (a account) become(...capability) error {
 	return fmt.Errorf("run as %s: %w", a.name, errors.ErrUnsupported)
 }
