@@ -25,7 +25,7 @@ func heldCapabilities(wanted ...uintptr) []uintptr {
 	return held
 }
 
-// checkCapabilities says which one is missing, and for what.
+// checkCapabilities says which one is missing, for what, and how to get it.
 func checkCapabilities(addresses []Address) error {
 	needs := []struct {
 		capability uintptr
@@ -41,7 +41,7 @@ func checkCapabilities(addresses []Address) error {
 	var errs []error
 	for _, n := range needs {
 		if len(heldCapabilities(n.capability)) == 0 {
-			errs = append(errs, fmt.Errorf("vip %s: needs the capability %s %s", strings.Join(names, ", "), n.name, n.what))
+			errs = append(errs, fmt.Errorf("vip %s: needs the capability %s %s: run as root, or let the service manager give it (AmbientCapabilities=%[2]s)", strings.Join(names, ", "), n.name, n.what))
 		}
 	}
 	return errors.Join(errs...)
