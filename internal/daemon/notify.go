@@ -33,10 +33,10 @@ const (
 //
 // The program gets its arguments as they are, without a shell; the environment
 // PATH, PEN_CLUSTER, PEN_NODE, PEN_STATE and PEN_TERM and nothing else; an empty
-// standard input; no other descriptors, and no capabilities. It runs as the
-// process's user, in its working directory and in its chroot. After 30 seconds
-// it is killed, with all that is in its process group; after 5 when the process
-// ends.
+// standard input; no other descriptors, and no capabilities but root's own. It
+// runs as the process's user, in its working directory and in its chroot. After
+// 30 seconds it is killed, with all that is in its process group; after 5 when
+// the process ends.
 type notifier struct {
 	file, cluster, node string
 	log                 *slog.Logger

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,11 +39,19 @@ func TestPrivilegesChild(t *testing.T) {
 		go func() { runtime.LockOSThread(); select {} }()
 	}
 	a, err := lookAccount(role)
+	var was os.FileInfo
+	data := os.Getenv("PEN_TEST_DATA")
+	if data != "" {
+		was, err = os.Stat(data)
+	}
 	if err == nil && dir != "" {
 		err = jail(dir)
 	}
 	if err == nil {
 		err = a.become()
+	}
+	if err == nil && data != "" {
+		err = stillOurs(data, was)
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -153,4 +162,43 @@ func TestJail(t *testing.T) {
 	if out, err := privileged(t, "nobody", "/nonexistent"); err == nil || !strings.Contains(out, "chroot /nonexistent: ") {
 		t.Errorf("no such jail: got %v, %s", err, out)
 	}
+}
+
+func TestDataDirectoryMustStayReachable(t *testing.T) {
+	nobody, err := lookAccount("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	top := t.TempDir()
+	data, other := top+"/var/data", top+"/jail"
+	for _, dir := range []string{top + "/var", data, other} {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Chmod(filepath.Dir(top), 0o755), os.Chmod(top, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PEN_TEST_DATA", data)
+	run := func(what, jail, want string) {
+		t.Helper()
+		out, err := privileged(t, "nobody", jail)
+		if (err == nil) != (want == "") || !strings.Contains(out, want) {
+			t.Errorf("%s: got %v\n%s\nwant %q in it", what, err, out, want)
+		}
+	}
+	run("somebody else's", "", "can not use "+data+": it must own it")
+	if err := os.Chown(data, nobody.uid, nobody.gid); err != nil {
+		t.Fatal(err)
+	}
+	run("ours", "", "")
+	if left, _ := os.ReadDir(data); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	run("outside the jail", other, data+" is not there in the chroot directory")
+	if err := os.MkdirAll(other+data, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	run("another one in the jail", other, data+" is not there in the chroot directory")
+	if err := os.Chmod(top+"/var", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run("behind a closed door", "", "can not use "+data+": it must own it")
 }

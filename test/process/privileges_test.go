@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -50,15 +51,29 @@ func TestRunsAsAnotherUser(t *testing.T) {
 	if got := procStatus(t, d.Pid(), "Groups"); slices.ContainsFunc(got, func(x string) bool { return x != g }) {
 		t.Errorf("further groups %v", got)
 	}
-	// Every thread has changed, not only the first.
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", d.Pid()))
-	if err != nil {
-		t.Fatal(err)
+	// Every thread has changed, not only the first, and no capability is left.
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", d.Pid()))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads: %v, %v", threads, err)
 	}
 	for _, thread := range threads {
-		var st syscall.Stat_t
-		if err := syscall.Stat(fmt.Sprintf("/proc/%d/task/%s", d.Pid(), thread.Name()), &st); err == nil && int(st.Uid) != uid && st.Uid != 0 {
-			t.Errorf("thread %s belongs to %d", thread.Name(), st.Uid)
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		for l := range strings.Lines(string(text)) {
+			key, value, _ := strings.Cut(l, ":")
+			value = strings.TrimSpace(value)
+			switch key {
+			case "Uid":
+				if want := strings.Join([]string{u, u, u, u}, "\t"); value != want {
+					t.Errorf("%s: user ids %q", thread, value)
+				}
+			case "CapInh", "CapPrm", "CapEff", "CapAmb":
+				if strings.Trim(value, "0") != "" {
+					t.Errorf("%s: %s is %s", thread, key, value)
+				}
+			}
 		}
 	}
 	if got := d.fetch(2); got != "a" {
