@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"pen/cluster"
 	"pen/internal/config"
 	"pen/internal/daemon"
 )
@@ -45,6 +46,8 @@ func run(args []string) int {
 		fmt.Print(config.Usage())
 	case line.Version:
 		fmt.Println("pen", version)
+	case line.Genkey:
+		return genkey(os.Stdout)
 	case line.Completion != "":
 		return complete(line.Completion)
 	case line.Check:
@@ -78,6 +81,23 @@ func check(ctx context.Context, line *config.CommandLine) int {
 		write = report.WriteJSON
 	}
 	if err := write(os.Stdout); err != nil || !report.OK() {
+		return failed
+	}
+	return ok
+}
+
+// genkey prints a key. A file that the shell has made for it is closed to others
+// first, as the file of a key has to be.
+func genkey(out *os.File) int {
+	info, err := out.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		err = out.Chmod(0o600)
+	}
+	if err == nil {
+		_, err = cluster.GenerateKey().WriteTo(out)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "print a key:", err)
 		return failed
 	}
 	return ok

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"pen/state"
@@ -24,14 +25,18 @@ type place struct {
 }
 
 func placesOf(statements []Statement) map[place]Pos {
-	all := map[place]Pos{}
+	all, seen := map[place]Pos{}, map[string]int{}
 	for _, s := range statements {
 		p := place{service: s.Service, word: s.Word.Name}
 		if !s.Word.PerService {
 			p.service = ""
 		}
-		if (p.word == "server" || p.word == "acl") && len(s.Args) > 0 {
+		switch {
+		case (p.word == "server" || p.word == "acl") && len(s.Args) > 0:
 			p.index = s.Args[0].Int
+		case s.Word.Several:
+			p.index = seen[p.word]
+			seen[p.word]++
 		}
 		all[p] = s.Pos
 	}
@@ -60,6 +65,7 @@ func (a *analysis) run(statements []Statement) {
 	if !a.Listening() && !a.broken {
 		a.wrong(place{}, "no listener: nothing says where clients are waited for")
 	}
+	a.cluster()
 	a.listeners()
 	a.services()
 	a.control()
@@ -94,10 +100,12 @@ func (a *analysis) listeners() {
 			continue
 		}
 		for _, other := range a.View.Services[:i] {
-			if s.Protocol == other.Protocol && meet(s.Listen, other.Listen) {
+			if s.Protocol == other.Protocol && a.inTheWay(s.Listen, other.Listen) {
 				a.wrong(at, "%s is where service %s listens already", s.Listen.Text, other.Name)
 			}
 		}
+		a.port(at, s.Listen.Text, s.Listen)
+		a.stays(at, s.Listen)
 	}
 }
 
@@ -170,7 +178,7 @@ func (a *analysis) itself(server *state.Server, at place, what string) {
 		return
 	}
 	for _, s := range a.View.Services {
-		if reaches(server, s.Listen) {
+		if a.waitsFor(server, s.Listen) {
 			a.wrong(at, "%s is pen's own listener %s", what, s.Listen.Text)
 		}
 	}
@@ -233,7 +241,8 @@ func (a *analysis) modes(s *state.Service) {
 	if s.Weight && s.Prio {
 		a.odd(at, "weight has no effect while prio is on")
 	}
-	if s.Hash != state.HashOff && (s.Weight || s.Prio) {
+	_, said := a.places[place{s.Name, "hash", 0}]
+	if s.Hash != state.HashOff && (s.Weight || s.Prio) && (said || !a.Local.Clustered()) {
 		a.odd(place{s.Name, "hash", 0}, "hash has no effect while weight or prio is on")
 	}
 	if s.Timeout < 1 {
@@ -300,9 +309,15 @@ func (a *analysis) control() {
 		a.wrong(at, "control %s is open to the network, and control_acl is list %d, which is empty", text, a.View.Global.ControlACL)
 	}
 	for _, s := range a.View.Services {
-		if meet(l, s.Listen) {
+		if slices.ContainsFunc(a.bound(s.Listen), func(other state.Listen) bool { return meet(l, other) }) {
 			a.wrong(at, "control %s is where service %s listens", text, s.Name)
 		}
+	}
+	if a.isVIP(l.Addr.Addr()) {
+		a.wrong(at, "control %s is on a virtual address, which is not always this node's", text)
+	}
+	if a.Local.Clustered() && slices.ContainsFunc(a.Local.Peers, func(p Peer) bool { return meet(l, state.Listen{Text: text, Addr: p.Addr}) }) {
+		a.wrong(at, "control %s is where the nodes of the cluster talk to each other", text)
 	}
 }
 

@@ -19,6 +19,7 @@ type CommandLine struct {
 	JSON       bool
 	Help       bool
 	Version    bool
+	Genkey     bool   // print a new cluster key
 	Completion string // a shell
 
 	positional []Statement
@@ -111,7 +112,7 @@ func (a *arguments) listens() bool {
 // made is a statement that no text has.
 func (a *arguments) made(word string, no bool, args ...Value) Statement {
 	s := Statement{
-		Pos: Pos{File: "command line"}, Service: state.DefaultService, Word: Lookup(word), No: no, Args: args, place: InArgs, quiet: true,
+		Pos: Pos{File: "command line"}, Service: state.DefaultService, Word: lookup(word, InArgs), No: no, Args: args, place: InArgs, quiet: true,
 	}
 	s.Text = s.what()
 	for _, v := range args {
@@ -136,10 +137,10 @@ func (a *arguments) long(arg string) {
 		return
 	}
 	word, no := strings.ReplaceAll(name, "-", "_"), false
-	if w, cut := strings.CutPrefix(word, "no_"); cut && Lookup(w) != nil {
+	if w, cut := strings.CutPrefix(word, "no_"); cut && lookup(w, InArgs) != nil {
 		word, no = w, true
 	}
-	w := Lookup(word)
+	w := lookup(word, InArgs)
 	if w == nil || w.Places&InArgs == 0 || (no && !w.No) {
 		a.misused("", fmt.Sprintf("unknown option --%s", name))
 		if hint := nearest(word, newReader(InArgs).names(no)); hint != "" {
@@ -173,6 +174,8 @@ func (a *arguments) own(name, value string, given bool) bool {
 		a.Help = true
 	case "version":
 		a.Version = true
+	case "genkey":
+		a.Genkey = true
 	case "completion":
 		if !given && len(a.rest) > 0 {
 			value, a.rest = a.rest[0], a.rest[1:]

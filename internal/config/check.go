@@ -40,6 +40,9 @@ type Checker struct {
 	// Fits tells whether this process can do what the settings ask for; nil:
 	// not checked.
 	Fits func(*state.View) error
+	// Cluster tells what stands against being in the cluster that the settings
+	// name, as far as only this machine knows; nil: not asked.
+	Cluster func(*Local) []Doubt
 }
 
 // Check reads the file of the command line and reports all there is to say.

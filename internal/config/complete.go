@@ -29,6 +29,7 @@ var ownOptions = []choice{
 	{"--check", "say what is wrong with the configuration"},
 	{"--json", "with --check: for programs"},
 	{"--completion", "print a completion script"},
+	{"--genkey", "print a new key for a cluster"},
 	{"--help", "tell the usage"},
 	{"--version", "tell the version"},
 }
@@ -82,15 +83,21 @@ func texts(all []choice) []string {
 	return words
 }
 
-// enums are the words with a fixed set of values.
-func enums() map[string][]string {
-	all := map[string][]string{"acl": nil}
+// enums are the words that take one of a fixed set of values at a place. What
+// matters only at start takes none on the control port.
+func enums(place Place) map[string][]string {
+	all := map[string][]string{}
 	for _, w := range table {
-		if len(w.Args) > 0 && w.Args[0].Type == TypeEnum && useful(w, Anywhere) {
-			all[w.Name] = w.Args[0].Among
+		if len(w.Args) == 0 || !useful(w, place) || w.Start && place == InControl {
+			continue
+		}
+		switch a := w.Args[0]; {
+		case a.Type == TypePreempt:
+			all[w.Name] = []string{"never"}
+		case a.Type == TypeEnum && (place == InControl || !a.Optional):
+			all[w.Name] = a.Among
 		}
 	}
-	delete(all, "acl")
 	return all
 }
 
@@ -134,10 +141,9 @@ func completeBash() string {
 	b.WriteString("# bash completion for pen and penctl; source it, or put it where bash-completion looks\n")
 	b.WriteString("_pen() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n\tCOMPREPLY=()\n\tcase $prev in\n")
 	fmt.Fprintf(&b, "\t--completion) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", strings.Join(shells, " "))
-	for _, name := range sortedKeys(enums()) {
-		if !Lookup(name).Args[0].Optional {
-			fmt.Fprintf(&b, "\t--%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", dashed(name), strings.Join(enums()[name], " "))
-		}
+	values := enums(InArgs)
+	for _, name := range sortedKeys(values) {
+		fmt.Fprintf(&b, "\t--%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", dashed(name), strings.Join(values[name], " "))
 	}
 	fmt.Fprintf(&b, "\t%s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n", strings.Join(takesFile(), "|"))
 	b.WriteString("\tesac\n")
@@ -145,8 +151,9 @@ func completeBash() string {
 		strings.Join(append(texts(longOptions()), texts(shortOptions())...), " "))
 	b.WriteString("_penctl() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} i\n\tCOMPREPLY=()\n\tcase $prev in\n")
 	fmt.Fprintf(&b, "\tno) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", strings.Join(noWords(), " "))
-	for _, name := range sortedKeys(enums()) {
-		fmt.Fprintf(&b, "\t%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", name, strings.Join(enums()[name], " "))
+	values = enums(InControl)
+	for _, name := range sortedKeys(values) {
+		fmt.Fprintf(&b, "\t%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", name, strings.Join(values[name], " "))
 	}
 	b.WriteString("\tpermit|deny) COMPREPLY=($(compgen -W 'country' -- \"$cur\")); return ;;\n\tesac\n")
 	b.WriteString("\tfor ((i = 1; i < COMP_CWORD; i++)); do\n\t\tcase ${COMP_WORDS[i]} in\n")
@@ -171,10 +178,9 @@ func completeZsh() string {
 	list("options", append(longOptions(), shortOptions()...))
 	b.WriteString("\tcase ${words[CURRENT-1]} in\n")
 	fmt.Fprintf(&b, "\t--completion) compadd %s; return ;;\n", strings.Join(shells, " "))
-	for _, name := range sortedKeys(enums()) {
-		if !Lookup(name).Args[0].Optional {
-			fmt.Fprintf(&b, "\t--%s) compadd %s; return ;;\n", dashed(name), strings.Join(enums()[name], " "))
-		}
+	values := enums(InArgs)
+	for _, name := range sortedKeys(values) {
+		fmt.Fprintf(&b, "\t--%s) compadd %s; return ;;\n", dashed(name), strings.Join(values[name], " "))
 	}
 	fmt.Fprintf(&b, "\t%s) _files; return ;;\n\tesac\n", strings.Join(takesFile(), "|"))
 	b.WriteString("\tif [[ ${words[CURRENT]} == -* ]]; then\n\t\t_describe option options\n\telse\n\t\t_hosts\n\tfi\n}\n")
@@ -182,8 +188,9 @@ func completeZsh() string {
 	list("commands", controlWords())
 	b.WriteString("\tcase ${words[CURRENT-1]} in\n")
 	fmt.Fprintf(&b, "\tno) compadd %s; return ;;\n", strings.Join(noWords(), " "))
-	for _, name := range sortedKeys(enums()) {
-		fmt.Fprintf(&b, "\t%s) compadd %s; return ;;\n", name, strings.Join(enums()[name], " "))
+	values = enums(InControl)
+	for _, name := range sortedKeys(values) {
+		fmt.Fprintf(&b, "\t%s) compadd %s; return ;;\n", name, strings.Join(values[name], " "))
 	}
 	b.WriteString("\tesac\n")
 	fmt.Fprintf(&b, "\tif (( ${words[(I)server]} > 0 && CURRENT > ${words[(I)server]} + 1 )); then\n\t\tcompadd %s\n\t\treturn\n\tfi\n", strings.Join(serverKeys, " "))
@@ -197,15 +204,15 @@ func completeZsh() string {
 func completeFish() string {
 	var b strings.Builder
 	b.WriteString("# fish completion for pen and penctl; put it into ~/.config/fish/completions/pen.fish\n")
+	options := enums(InArgs)
 	for _, c := range longOptions() {
 		name := strings.TrimPrefix(c.text, "--")
 		values := ""
-		if w := Lookup(strings.ReplaceAll(name, "-", "_")); w != nil && len(w.Args) > 0 && !w.Args[0].Optional {
+		if w := lookup(strings.ReplaceAll(name, "-", "_"), InArgs); w != nil && len(w.Args) > 0 && !w.Args[0].Optional {
 			values = " -r"
-			switch w.Args[0].Type {
-			case TypeEnum:
-				values = " -x -a " + quote(strings.Join(w.Args[0].Among, " "))
-			case TypePath:
+			if among := options[w.Name]; among != nil {
+				values = " -x -a " + quote(strings.Join(among, " "))
+			} else if w.Args[0].Type == TypePath {
 				values = " -r -F"
 			}
 		}
@@ -230,8 +237,9 @@ func completeFish() string {
 	fmt.Fprintf(&b, "complete -c penctl -f -n '__fish_seen_subcommand_from no' -a %s\n", quote(strings.Join(noWords(), " ")))
 	fmt.Fprintf(&b, "complete -c penctl -f -n '__fish_seen_subcommand_from server; and not __fish_seen_subcommand_from no' -a %s\n", quote(strings.Join(serverKeys, " ")))
 	b.WriteString("complete -c penctl -f -n '__fish_seen_subcommand_from acl; and not __fish_seen_subcommand_from no' -a 'permit deny country'\n")
-	for _, name := range sortedKeys(enums()) {
-		fmt.Fprintf(&b, "complete -c penctl -n '__fish_seen_subcommand_from %s' -a %s\n", name, quote(strings.Join(enums()[name], " ")))
+	controls := enums(InControl)
+	for _, name := range sortedKeys(controls) {
+		fmt.Fprintf(&b, "complete -c penctl -n '__fish_seen_subcommand_from %s' -a %s\n", name, quote(strings.Join(controls[name], " ")))
 	}
 	return b.String()
 }

@@ -56,6 +56,12 @@ var completions = []struct {
 	{"penctl addr no st", []string{"stubborn"}, "status"},
 	{"penctl addr server 1 ad", []string{"address"}, "acl"},
 	{"penctl addr tcp_fastclose ", []string{"off", "up", "down", "both"}, ""},
+	{"pen --timing ", []string{"fast", "lan", "vm", "wan"}, ""},
+	{"pen --preempt n", []string{"never"}, ""},
+	{"pen --genk", []string{"--genkey"}, ""},
+	{"pen --cluster", []string{"--cluster", "--cluster-key"}, ""},
+	{"pen --cluster js", nil, "json"},
+	{"penctl addr cluster ", []string{"json", "transfer", "drain", "undrain"}, ""},
 	{"penctl addr acl 1 p", []string{"permit"}, "deny"},
 }
 

@@ -57,6 +57,7 @@ type fileReader struct {
 	bytes     int64    // read so far from all of them
 	files     int      // that were included
 	stopped   bool     // a bound was met: nothing more is read
+	stream    bool     // the outermost is a pipe or a terminal
 }
 
 // open reads a regular file; from is where it is asked for.
@@ -95,7 +96,7 @@ func (f *fileReader) openStart(path string, start *StartFile) {
 		f.mistake(unreadable(err, from))
 		return
 	default:
-		start.Stream = true
+		start.Stream, f.stream = true, true
 		_ = file.SetReadDeadline(time.Now().Add(streamPatience)) // not every device has one
 	}
 	f.read(path, file)
@@ -150,8 +151,9 @@ func unreadable(err error, from Pos) *Error {
 const byteOrderMark = "\ufeff"
 
 func (f *fileReader) read(name string, text io.Reader) {
-	f.including = append(f.including, identity(name))
-	defer func() { f.including = f.including[:len(f.including)-1] }()
+	dir := f.dir
+	f.including, f.dir = append(f.including, identity(name)), f.homeOf(name)
+	defer func() { f.including, f.dir = f.including[:len(f.including)-1], dir }()
 
 	lines := bufio.NewReaderSize(text, MaxLine+2)
 	if mark, _ := lines.Peek(len(byteOrderMark)); string(mark) == byteOrderMark {
@@ -170,6 +172,15 @@ func (f *fileReader) read(name string, text io.Reader) {
 			return
 		}
 	}
+}
+
+// homeOf is the directory in which the relative paths of a file begin. That of a
+// stream says nothing.
+func (f *fileReader) homeOf(name string) string {
+	if f.stream && len(f.including) == 0 {
+		return ""
+	}
+	return filepath.Dir(name)
 }
 
 // next reads a line. One that is too long is a mistake, and is skipped.

@@ -11,12 +11,18 @@ import (
 )
 
 func TestEveryMistakeOfAFileIsReported(t *testing.T) {
-	text, err := os.ReadFile("testdata/mistakes.conf")
+	for _, name := range []string{"mistakes", "mistakes_cluster"} {
+		t.Run(name, func(t *testing.T) { mistakesAreReported(t, name) })
+	}
+}
+
+func mistakesAreReported(t *testing.T, name string) {
+	text, err := os.ReadFile("testdata/" + name + ".conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = ParseReader("mistakes.conf", strings.NewReader(string(text)))
-	golden(t, "mistakes.txt", fmt.Sprintln(err))
+	_, err = ParseReader(name+".conf", strings.NewReader(string(text)))
+	golden(t, name+".txt", fmt.Sprintln(err))
 	var errs Errors
 	if !errors.As(err, &errs) {
 		t.Fatalf("got %T, want Errors", err)

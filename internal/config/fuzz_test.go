@@ -41,7 +41,7 @@ func carryOut(t *testing.T, statements []Statement) {
 }
 
 func FuzzFile(f *testing.F) {
-	for _, name := range []string{"mistakes.conf", "original.conf", "written.conf"} {
+	for _, name := range []string{"mistakes.conf", "mistakes_cluster.conf", "cluster.conf", "original.conf", "written.conf"} {
 		text, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)
@@ -64,6 +64,7 @@ func FuzzControl(f *testing.F) {
 	for _, line := range []string{
 		"server 3 address 10.0.0.1 port 80 max", "service web no hash", "no", "acl 1 permit ::1/64", "acl 9 deny 1.2.3.4 255.0.0.255",
 		"emergency [::1]:80:1:2:3:4", "blacklist 99999999999\r\nx", "no service web", "source 127.1", "listen :::80", "control x", "hash compat",
+		"cluster json", "cluster drain n-1", "cluster transfer", "peers 10.0.0.1", "vip", "preempt 4",
 	} {
 		f.Add(line)
 	}
@@ -82,6 +83,7 @@ func FuzzArgs(f *testing.F) {
 	for _, line := range []string{
 		"-f 8080 127.0.0.1:9001 127.0.0.1:9002:10", "-dd -b 30 -- 80 h", "--server=0 port 80", "--no-hash --timeout 4 -Ox", "-e ::1 -B [::1 -x -1 foo",
 		"--service web --listen 81 -O acl 1 permit 10.0.0.1", "-C 8888 -p x -u y -w z",
+		"--cluster shop --peers 10.0.0.1,10.0.0.2:7:witness,[::1]:prio=-3 --vip 10.0.0.9/24 --self 10.0.0.1 --preempt never --timing wan 80 h",
 	} {
 		f.Add(line)
 	}
@@ -124,6 +126,39 @@ func FuzzListen(f *testing.F) {
 		l, err := e.listen(text)
 		if err == nil && (l.Text != text || l.Path() == "" && !l.Addr.IsValid()) {
 			t.Errorf("%q became %+v", text, l)
+		}
+	})
+}
+
+func FuzzPeer(f *testing.F) {
+	for _, text := range []string{
+		"10.0.0.1", "10.0.0.1:8000:witness:prio=-4", "2001:db8::1", "[2001:db8::1]:7950:prio=9", "2001:db8::1:witness", "[::1", "fe80::1%0:1",
+		"10.0.0.1:07950", "10.0.0.1::", "1.2.3.4:prio=", "node:1",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parsePeer(text)
+		if err != nil {
+			return
+		}
+		if again, err := parsePeer(p.String()); err != nil || again != p {
+			t.Errorf("%q became %v, which reads as %v, %v", text, p, again, err)
+		}
+	})
+}
+
+func FuzzVIP(f *testing.F) {
+	for _, text := range []string{"10.0.0.10/24", "2001:db8::1/64 dev eth0", "fe80::1/64 dev eth0", "10.0.0.10/031", "1.2.3.4/+8", "::ffff:1.2.3.4/96", "10.0.0.1/24 dev"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		v, err := parseVIP(strings.Fields(text))
+		if err != nil {
+			return
+		}
+		if again, err := parseVIP(strings.Fields(v.String())); err != nil || again != v {
+			t.Errorf("%q became %v, which reads as %v, %v", text, v, again, err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -10,8 +11,8 @@ func Help(word string) string {
 	if word == "" {
 		return list()
 	}
-	w := Lookup(word)
-	if w == nil {
+	rows := byName[word]
+	if len(rows) == 0 {
 		text := fmt.Sprintf("help: unknown word %q", word)
 		if near := nearest(word, newReader(Anywhere).names(false)); near != "" {
 			text += fmt.Sprintf(", did you mean %q", near)
@@ -19,12 +20,14 @@ func Help(word string) string {
 		return errorMark + text + "\n"
 	}
 	var b strings.Builder
-	for _, usage := range w.usages() {
-		b.WriteString(usage + "\n")
-	}
-	fmt.Fprintf(&b, "  %s\n", w.Help)
-	for _, note := range w.notes() {
-		fmt.Fprintf(&b, "  %s\n", note)
+	for _, w := range rows {
+		for _, usage := range w.usages() {
+			b.WriteString(usage + "\n")
+		}
+		fmt.Fprintf(&b, "  %s\n", w.Help)
+		for _, note := range w.notes() {
+			fmt.Fprintf(&b, "  %s\n", note)
+		}
 	}
 	return b.String()
 }
@@ -66,9 +69,12 @@ func (w *Word) short() string {
 
 // notes are what the row says beside its help.
 func (w *Word) notes() []string {
-	var notes []string
+	notes := slices.Clone(w.more)
 	switch w.Kind {
 	case KindUnavailable:
+		if w.New {
+			return nil // it has no way to be off
+		}
 		return []string{"only turning it off is accepted"}
 	case KindIgnored:
 		return nil
@@ -76,7 +82,7 @@ func (w *Word) notes() []string {
 	if w.PerService {
 		notes = append(notes, "about one service")
 	}
-	if w.reply != nil && w.Kind != KindRead {
+	if w.reply != nil && w.Kind != KindRead && w.Places&InControl != 0 {
 		notes = append(notes, "without a value: tells the present one")
 	}
 	switch {
@@ -114,6 +120,7 @@ brackets, or the path of a Unix socket.
   --check                say what is wrong with the configuration, and start nothing
   --json                 with --check: for programs
   --completion SHELL     print a completion script for ` + oneOf(shells) + `
+  --genkey               print a new key for a cluster
   --help, --version
 
 example: pen 80 www1:8000:10 www2:80:10 www3

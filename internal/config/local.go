@@ -34,15 +34,15 @@ type Membership struct {
 	Cluster    string // its name; empty: a node that stands alone
 	ClusterKey string // the file
 	Peers      []Peer
-	Self       netip.AddrPort // invalid: the peer that has a local address
+	Self       netip.AddrPort // invalid: the peer that has a local address; in a Plan the port is set
 	VIPs       []VIP
-	Heartbeat  time.Duration // timing
+	Heartbeat  time.Duration // timing; 0: DefaultHeartbeat, see Timing
 	Preempt    time.Duration // 0: never
 	Notify     string        // program to run when this node's part changes
 }
 
 // Clustered tells whether the node belongs to a cluster.
-func (m *Membership) Clustered() bool { return m.Cluster != "" }
+func (m Membership) Clustered() bool { return m.Cluster != "" }
 
 // Peer is a node of the cluster.
 type Peer struct {

@@ -42,7 +42,7 @@ func readLoosely(line string, place Place, service string) (*Statement, *Reply) 
 		rest = rest[1:]
 	}
 	name := words[len(words)-len(rest)-1].text
-	s.Word = Lookup(name)
+	s.Word = lookup(name, place)
 	if reply := s.refusal(name, place); reply != nil {
 		return nil, reply
 	}
@@ -118,7 +118,9 @@ func readNew(line string, words []field, place Place, service string) (*Statemen
 	s := r.statement(line, words)
 	switch {
 	case len(r.errs) > 0:
-		return nil, refused("%v", r.errs[0])
+		reply := refused("%v", r.errs[0])
+		reply.missing = s != nil && s.Word.Kind == KindUnavailable
+		return nil, reply
 	case s.Word.Start && place == InControl && (len(s.Args) > 0 || s.No || s.Word.Bare):
 		return nil, refused("%s: has an effect only when pen starts", s.Word.Name)
 	}

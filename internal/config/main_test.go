@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pen/state"
 )
 
@@ -64,7 +65,8 @@ func ops(all []state.Op) string {
 
 func equal(t *testing.T, what string, got, want any) {
 	t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
+	values := cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
+	if d := cmp.Diff(want, got, values); d != "" {
 		t.Errorf("%s: got + want -\n%s", what, d)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +57,15 @@ func (p Planner) Plan(ctx context.Context, statements []Statement) (*Plan, error
 	return plan, nil
 }
 
+// Ops are the changes that one statement of the control port asks for, as
+// Statement.Ops; a service that it adds to a cluster gets its first choice. The
+// error is a *Refused.
+func (p Planner) Ops(ctx context.Context, s *Statement) ([]state.Op, error) {
+	ops, err := s.Ops(ctx, p.Resolve, p.View, p.Now)
+	first := firstChoice{clustered: p.Local.Clustered()}
+	return first.with(ops, func(name string) bool { return p.View.Service(name) != nil }), err
+}
+
 // step is the operations of one statement.
 type step struct {
 	statement *Statement
@@ -73,7 +83,9 @@ func (p Planner) plan(ctx context.Context, statements []Statement) (*Plan, Error
 	ctx, cancel := context.WithTimeout(ctx, p.Patience)
 	defer cancel()
 
-	d := draft{services: map[string]*outline{}, view: p.View}
+	plan := &Plan{Local: p.settings(statements)}
+	first := newFirstChoice(plan.Local.Clustered(), statements)
+	d := draft{services: map[string]*outline{}, view: p.View, first: first}
 	e := &environment{
 		ctx: ctx, resolve: resolveAll(ctx, p.Resolve, statements), now: p.Now,
 		blacklist: func(name string) int { return d.service(name).blacklist },
@@ -85,9 +97,11 @@ func (p Planner) plan(ctx context.Context, statements []Statement) (*Plan, Error
 	}
 	d.findPorts(e, statements)
 
-	plan := &Plan{Local: p.Local}
 	var errs Errors
 	var steps []step
+	if first.clustered && !p.Running && !p.Rebuild && len(state.Ops(p.View)) == 0 {
+		steps = append(steps, step{ops: first.of(state.DefaultService)})
+	}
 	if p.Rebuild {
 		steps = append(steps, step{ops: clearLists(statements)})
 	}
@@ -101,25 +115,47 @@ func (p Planner) plan(ctx context.Context, statements []Statement) (*Plan, Error
 		if len(ops) > 0 {
 			steps = append(steps, step{s, ops})
 		}
-		plan.Local.take(s, p.Running || p.Rebuild)
 	}
 	plan.apply(p, steps, &errs)
 	plan.reply(statements)
 	return plan, errs
 }
 
-// take carries out a local setting, and remembers what a file has said.
-func (l *Local) take(s *Statement, running bool) {
-	if !s.Word.Start || !running {
-		s.Set(l)
+// settings are those of this process as the statements leave them.
+func (p Planner) settings(statements []Statement) Local {
+	l := p.Local
+	filed := map[string]string{}
+	for i := range statements {
+		s := &statements[i]
+		if !s.Word.Start || !p.Running && !p.Rebuild {
+			s.Set(&l)
+		}
+		if s.Word.Start && s.place == InFile {
+			s.file(filed, filepath.Dir(l.File))
+		}
 	}
-	if s.Word.Start && s.place == InFile {
-		l.Filed = maps.Clone(l.Filed)
+	if len(filed) > 0 {
+		l.Filed = maps.Clone(p.Local.Filed)
 		if l.Filed == nil {
 			l.Filed = map[string]string{}
 		}
-		l.Filed[s.Word.Name] = strings.Join(append([]string{s.what()}, s.texts(0)...), " ")
+		maps.Copy(l.Filed, filed)
 	}
+	l.complete()
+	return l
+}
+
+// file remembers what a file has said about the start; home is the directory of
+// the one that is written.
+func (s *Statement) file(filed map[string]string, home string) {
+	text := strings.Join(append([]string{s.what()}, s.texts(0)...), " ")
+	if before := filed[s.Word.Name]; s.Word.Several && before != "" {
+		text = before + "\n" + text
+	}
+	if s.Word.Name == "cluster_key" {
+		text = keyLine(text, s.dir, home)
+	}
+	filed[s.Word.Name] = text
 }
 
 // reply gathers the answers. They are read when all is done, so of a setting that
@@ -209,6 +245,7 @@ type outline struct {
 type draft struct {
 	view     *state.View
 	services map[string]*outline
+	first    firstChoice
 	gone     []string // services that a statement has removed
 }
 
@@ -270,6 +307,7 @@ func (d *draft) step(e *environment, s *Statement) ([]state.Op, error) {
 	if s.Word.PerService && !d.exists(s.Service) {
 		ops = slices.Insert(ops, 0, state.Op(state.AddService{Service: s.Service}))
 	}
+	ops = d.first.with(ops, d.exists)
 	for _, op := range ops {
 		d.follow(op)
 	}

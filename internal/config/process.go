@@ -87,6 +87,7 @@ func atStart(w Word) Word {
 
 // askingWords change no setting. Most are answered by the daemon.
 var askingWords = []Word{
+	clusterWord,
 	asking("close", "end a connection at once", optionalInt("N")),
 	asking("connection", "tell about one connection", optionalInt("N")),
 	ours(asking("counters", "tell what this node has counted: refusals by reason, failovers, bounds met")),

@@ -17,6 +17,7 @@ import (
 // what is not a regular file is refused, and so is another's link in a directory
 // that everybody can write to.
 func Save(path string, v *state.View, l Local, now time.Time) (err error) {
+	named := path
 	path, old, err := target(path)
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
@@ -33,6 +34,7 @@ func Save(path string, v *state.View, l Local, now time.Time) (err error) {
 			err = fmt.Errorf("save %s: %w", path, err)
 		}
 	}()
+	l = l.movedTo(named)
 	l.File = path // as the original says
 	if err := Write(file, v, l, now); err != nil {
 		return err

@@ -20,6 +20,7 @@ type Statement struct {
 	Text    string // as it was written
 
 	place Place       // what kind of text it is from
+	dir   string      // in which its relative paths begin; empty: the working directory
 	quiet bool        // an option or a positional word: nobody waits for an answer
 	spec  *ServerSpec // a server of the command line, or of emergency and abuse
 	bad   error       // why the address of the command line can not be used

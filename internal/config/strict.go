@@ -11,6 +11,7 @@ import (
 // reader reads statements strictly and collects what is wrong with them.
 type reader struct {
 	place      Place
+	dir        string // in which relative paths of the text begin; empty: the working directory
 	service    string // that bare words are about
 	pos        Pos    // of the line
 	statements []Statement
@@ -70,7 +71,7 @@ func (r *reader) statement(text string, words []field) *Statement {
 		service, prefixed = words[1].text, true
 		words = words[2:]
 	}
-	s := &Statement{Service: service, Text: strings.TrimSpace(text), Pos: r.pos, place: r.place, quiet: r.place == InArgs}
+	s := &Statement{Service: service, Text: strings.TrimSpace(text), Pos: r.pos, dir: r.dir, place: r.place, quiet: r.place == InArgs}
 	if r.pos.Line > 0 {
 		s.Pos.Column = words[0].column
 	}
@@ -105,7 +106,7 @@ func (r *reader) statement(text string, words []field) *Statement {
 
 // word finds a word that may stand here, or says what was probably meant.
 func (r *reader) word(w field, no bool) *Word {
-	word := Lookup(w.text)
+	word := lookup(w.text, r.place)
 	switch {
 	case word == nil:
 		r.fail(w.column, fmt.Sprintf("unknown word %q", w.text), "", nearest(w.text, r.names(no)))
@@ -150,6 +151,12 @@ func (r *reader) args(s *Statement, word field, words []field) {
 		case a.Type == TypeEntry:
 			s.Args = append(s.Args, entryArgs(words)...)
 			words = words[min(len(words), entryLength(words)):]
+		case a.Type == TypePeers:
+			s.Args = append(s.Args, r.peers(words)...)
+			words = nil
+		case a.Type == TypeVIP:
+			s.Args = append(s.Args, r.vip(words)...)
+			words = words[min(len(words), vipLength(words)):]
 		default:
 			s.Args = append(s.Args, r.arg(s, what, a, words[0]))
 			words = words[1:]
@@ -213,6 +220,14 @@ func (r *reader) arg(s *Statement, what string, a Arg, w field) Value {
 		err = checkHost(w.text)
 	case TypeService:
 		r.name(w)
+	case TypeCluster:
+		if !plainName(w.text, maxClusterName) || w.text == "" {
+			err = fmt.Errorf("%q", w.text)
+		}
+	case TypePeer:
+		err = checkSelf(w.text)
+	case TypePreempt:
+		v.Int, err = parsePreempt(w.text)
 	}
 	if err == nil && !printable(w.text) {
 		err = fmt.Errorf("%q has control characters", w.text)
@@ -225,14 +240,21 @@ func (r *reader) arg(s *Statement, what string, a Arg, w field) Value {
 
 // name checks the name of a service.
 func (r *reader) name(w field) {
-	good := len(w.text) <= 64
-	for _, c := range []byte(w.text) {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		good = good && (letter || isDigit(c) || strings.IndexByte("-_.", c) >= 0)
-	}
-	if !good {
+	if !plainName(w.text, 64) {
 		r.fail(w.column, fmt.Sprintf("service name %q", w.text), "at most 64 letters, digits, '-', '_' and '.'", "")
 	}
+}
+
+// plainName tells whether a name has so many letters, digits, '-', '_' and '.' at
+// most, and nothing else.
+func plainName(text string, longest int) bool {
+	for _, c := range []byte(text) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && !isDigit(c) && strings.IndexByte("-_.", c) < 0 {
+			return false
+		}
+	}
+	return len(text) <= longest
 }
 
 func among(word string, words []string) bool {

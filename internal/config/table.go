@@ -7,29 +7,32 @@ import (
 	"pen/state"
 )
 
-// table is all words, by name; byName finds them.
+// table is all words, by name; byName finds them. A name may have two rows: one
+// for the control port, and one for where settings stand.
 var (
 	table  []*Word
-	byName map[string]*Word
+	byName map[string][]*Word
 )
 
 // The rows refer to functions that refer to the table, so it is filled here.
 func init() {
-	for _, rows := range [][]Word{selectionWords, trafficWords, serverWords, listWords, processWords, askingWords, missingWords} {
+	for _, rows := range [][]Word{selectionWords, trafficWords, serverWords, listWords, processWords, clusterWords, askingWords, missingWords} {
 		for i := range rows {
 			table = append(table, &rows[i])
 		}
 	}
-	slices.SortFunc(table, func(a, b *Word) int { return cmp.Compare(a.Name, b.Name) })
-	byName = make(map[string]*Word, len(table))
+	slices.SortStableFunc(table, func(a, b *Word) int { return cmp.Compare(a.Name, b.Name) })
+	byName = make(map[string][]*Word, len(table))
 	for _, w := range table {
-		if byName[w.Name] != nil {
-			panic("config: two words " + w.Name)
-		}
 		if w.Places == 0 {
 			w.Places = Anywhere
 		}
-		byName[w.Name] = w
+		for _, other := range byName[w.Name] {
+			if other.Places&w.Places != 0 {
+				panic("config: two words " + w.Name)
+			}
+		}
+		byName[w.Name] = append(byName[w.Name], w)
 	}
 }
 

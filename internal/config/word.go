@@ -61,6 +61,11 @@ const (
 	TypeWord                // a word of this language
 	TypePairs               // KEY VALUE ... of `server`
 	TypeEntry               // permit|deny WHO of `acl`
+	TypeCluster             // the name of a cluster
+	TypePeers               // ADDR[:PORT][:witness][:prio=N], one or more
+	TypePeer                // ADDR[:PORT]
+	TypeVIP                 // ADDR/LEN [dev LINK]
+	TypePreempt             // never or seconds
 )
 
 // Word is one row of the table. It is shared: do not change it.
@@ -75,6 +80,7 @@ type Word struct {
 	Places     Place
 	Start      bool   // has an effect only when the process starts
 	New        bool   // not a word of the original: read strictly everywhere
+	Several    bool   // each statement adds one more, instead of taking the place of the last
 	Help       string // one line, lower case, no period
 
 	ops    func(s *Statement, e *environment) ([]state.Op, error)
@@ -83,13 +89,28 @@ type Word struct {
 	check  func(s *Statement) *Error // strict reading, after the arguments are well-formed
 	refuse func(s *Statement) *Reply // lenient reading; nil: carried out
 	reason string                    // unavailable: what is missing
+	more   []string                  // what help says beside Help of this word alone
 }
 
 // Words are all words, by name.
 func Words() []*Word { return slices.Clone(table) }
 
-// Lookup returns the word of that name, or nil.
-func Lookup(name string) *Word { return byName[name] }
+// Lookup returns the word of that name, or nil. Where a name means one thing on
+// the control port and another one elsewhere, it is that of the control port.
+func Lookup(name string) *Word { return lookup(name, InControl) }
+
+// lookup returns the word of that name that may stand at a place. If there is
+// none, it is one that may stand elsewhere, or nil.
+func lookup(name string, place Place) *Word {
+	rows := byName[name]
+	if i := slices.IndexFunc(rows, func(w *Word) bool { return w.Places&place != 0 }); i >= 0 {
+		return rows[i]
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return rows[0]
+}
 
 // Unhandled lists the words that need a handler of the daemon and for which has
 // says that there is none.
@@ -138,6 +159,10 @@ func (a Arg) usage() string {
 		return "KEY VALUE ..."
 	case TypeEntry:
 		return "permit|deny ADDRESS[/LENGTH]|ADDRESS MASK|country XX"
+	case TypePeers:
+		return peerForm + " ..."
+	case TypeVIP:
+		return vipForm
 	}
 	return a.Name
 }
@@ -171,6 +196,14 @@ func (a Arg) want() string {
 		return "KEY VALUE ... with " + oneOf(serverKeys)
 	case TypeEntry:
 		return "permit or deny"
+	case TypeCluster:
+		return fmt.Sprintf("1 to %d letters, digits, '-', '_' and '.'", maxClusterName)
+	case TypePeers:
+		return peerForm
+	case TypeVIP:
+		return vipForm
+	case TypePreempt:
+		return "never or seconds, 1 or more"
 	}
 	return a.Name
 }

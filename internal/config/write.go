@@ -188,9 +188,11 @@ func (w writer) spec(word string, s *state.Server) {
 // start writes what files have said about the start of the process. What came
 // from the command line comes from there again.
 func (w writer) start(l *Local) {
-	for _, name := range []string{"control", "user", "chroot", "pid_file", "data_dir", "foreground", "allow_exit"} {
-		if text := l.Filed[name]; text != "" {
-			w.line("%s", text)
+	for _, rows := range [][]Word{processWords, clusterWords} {
+		for i := range rows {
+			if text := l.Filed[rows[i].Name]; text != "" {
+				w.line("%s", text)
+			}
 		}
 	}
 }
