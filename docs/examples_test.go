@@ -31,7 +31,7 @@ func blocks(text string) []string {
 // TestExamplesOfFilesAreRead reads every example that begins with a line of a
 // configuration file.
 func TestExamplesOfFilesAreRead(t *testing.T) {
-	beginning := regexp.MustCompile(`^(control|listen|acl|service) \S+`)
+	beginning := regexp.MustCompile(`^(control|listen|acl|service|cluster) \S+`)
 	found := 0
 	for _, block := range blocks(read(t, "guide.md")) {
 		if !beginning.MatchString(block) {

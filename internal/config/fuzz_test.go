@@ -12,7 +12,7 @@ import (
 // Every fuzz test also checks that what is accepted can be carried out or is
 // refused properly, and that what the state takes can be written and read back.
 
-func carryOut(t *testing.T, statements []Statement) {
+func carryOut(t *testing.T, statements []Statement) (then, again Local) {
 	t.Helper()
 	p, errs := planner().plan(t.Context(), statements)
 	for _, e := range errs {
@@ -24,11 +24,11 @@ func carryOut(t *testing.T, statements []Statement) {
 	if err := Write(&b, p.View, p.Local, noon); err != nil {
 		t.Fatal(err)
 	}
-	again, err := ParseReader("written", strings.NewReader(b.String()))
+	read, err := ParseReader("written", strings.NewReader(b.String()))
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, b.String())
 	}
-	back, errs := planner().plan(t.Context(), again)
+	back, errs := planner().plan(t.Context(), read)
 	if len(errs) > 0 {
 		t.Fatalf("%v in\n%s", errs, b.String())
 	}
@@ -38,6 +38,7 @@ func carryOut(t *testing.T, statements []Statement) {
 	for i := range statements {
 		statements[i].Reply(p.View, &p.Local)
 	}
+	return p.Local, back.Local
 }
 
 func FuzzFile(f *testing.F) {
@@ -56,7 +57,9 @@ func FuzzFile(f *testing.F) {
 		if errs, ok := errors.AsType[Errors](err); err != nil && (!ok || len(errs) == 0) {
 			t.Errorf("got %T", err)
 		}
-		carryOut(t, statements)
+		if then, again := carryOut(t, statements); then.Membership.Differs(again.Membership) != nil {
+			t.Errorf("%+v was written and reads as %+v", then.Membership, again.Membership)
+		}
 	})
 }
 
