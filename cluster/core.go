@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -76,6 +77,7 @@ func newCore(c coreConfig) (*core, error) {
 	}
 	k.trans = newTransport(e, c.streams, c.self, logger)
 	k.trans.where = c.where
+	k.links.warm = func(ctx context.Context, to netip.AddrPort) { k.trans.net.spares.warm(ctx, to, c.hb/2) }
 	e.ask, e.stand = k.links.ask, func() { k.trans.stand(c.id) }
 	r, err := raft.NewRaft(rc, c.fsm, c.logs, c.stable, c.snaps, k.trans)
 	if err != nil {
@@ -96,6 +98,21 @@ func (k *core) run(ctx context.Context) {
 	_ = k.trans.Close()
 	_ = k.raft.Shutdown().Error() // it has none
 	all.Wait()
+}
+
+// outcome waits for what became of a request to raft. Raft forgets those that it
+// has not taken out of its queue when it ends, so nobody may wait for ever.
+func outcome(ctx context.Context, down <-chan struct{}, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-down:
+		return os.ErrClosed
+	}
 }
 
 // raftLog passes raft's warnings on, each kind at most every five seconds.

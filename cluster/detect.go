@@ -31,6 +31,7 @@ type elector struct {
 	changed chan struct{}   // closed and replaced when the lease came, went, or is being given away
 	valid   bool            // what was last told by changed
 	kick    chan struct{}   // ends a wait of watch
+	cause   cause           // of the last time that this node stood, and of the next
 
 	held, late atomic.Int64 // votes that had to wait, votes that did not leave
 }
@@ -57,6 +58,62 @@ type question struct {
 	Rank      rank   `json:"rank"`
 	LastIndex uint64 `json:"index"` // how far its log reaches
 	LastTerm  uint64 `json:"term"`
+}
+
+// cause is why this node stands for leader.
+type cause struct {
+	asked string // the reason that came with a release to this node
+	guard bool   // a guard has said the last release
+	last  string
+	after uint64 // the term in which it stood
+	at    time.Time
+}
+
+// why is the reason to stand now. It is called with mu held.
+func (e *elector) why() string {
+	r := e.rules
+	switch {
+	case r.heardTerm == 0:
+		return MoveStart
+	case r.released >= r.heardTerm && e.cause.asked != "":
+		return e.cause.asked
+	case r.released >= r.heardTerm && e.cause.guard:
+		return MoveGuard
+	case r.released >= r.heardTerm:
+		return MoveReleased
+	case r.gone >= r.heardTerm:
+		return MoveGone
+	}
+	return MoveSilent
+}
+
+// stood notes that this node stands in the term after this one. It is called
+// with mu held.
+func (e *elector) stood(after uint64) {
+	e.cause.last, e.cause.after, e.cause.at = e.why(), after, time.Now()
+}
+
+// told notes that the leader of before wants this node to lead.
+func (e *elector) told() {
+	r := e.raft.Load()
+	if r == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stood(r.CurrentTerm())
+	e.cause.last = cmp.Or(e.cause.asked, MoveTransfer)
+}
+
+// reason is why this node leads in that term.
+func (e *elector) reason(term uint64) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.cause
+	if c.last == "" || term <= c.after || time.Since(c.at) > 2*e.hb {
+		return MoveTimer
+	}
+	return c.last
 }
 
 func newElector(id string, r rank, hb, quiet time.Duration, log *slog.Logger) *elector {
@@ -188,11 +245,18 @@ func voters(r *raft.Raft) []string {
 	return ids
 }
 
-// released notes that a leader has let the address go: this node or another.
-func (e *elector) released(term uint64, heir string) {
+// released notes that a leader has let the address go: this node or another. The
+// reason is for people; a guard has none.
+func (e *elector) released(w releasedTerm, guard bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.rules.release(time.Now(), term, heir, e.id)
+	if w.Term > e.rules.released {
+		e.cause.guard, e.cause.asked = guard, ""
+		if w.Heir == e.id {
+			e.cause.asked = cmp.Or(shorten(clean(w.Why), reasonMax), MoveTransfer)
+		}
+	}
+	e.rules.release(time.Now(), w.Term, w.Heir, e.id)
 	e.opened()
 }
 
@@ -306,9 +370,13 @@ func (e *elector) question(ctx context.Context) {
 	yes := e.majority(ctx, r)
 	e.mu.Lock()
 	stand := e.rules.asked(time.Now(), yes)
+	term := r.CurrentTerm()
+	if stand {
+		e.stood(term)
+	}
 	e.mu.Unlock()
 	if stand && r.State() == raft.Follower {
-		e.log.Debug("standing for leader", "term", r.CurrentTerm()+1)
+		e.log.Debug("standing for leader", "term", term+1)
 		e.stand()
 	}
 	e.nudge()

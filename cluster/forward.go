@@ -29,7 +29,11 @@ const (
 )
 
 func (o Outcome) String() string {
-	return [...]string{"not applied", "it may have been applied or not", "applied, but not on this node yet"}[o]
+	return [...]string{
+		"the change was not applied",
+		"the change may have been applied: look before you repeat it",
+		"the change was applied, but this node does not have it yet",
+	}[o]
 }
 
 // ProposeError is the error of Propose.
@@ -38,7 +42,7 @@ type ProposeError struct {
 	Err     error
 }
 
-func (e *ProposeError) Error() string { return fmt.Sprintf("propose: %v: %v", e.Err, e.Outcome) }
+func (e *ProposeError) Error() string { return fmt.Sprintf("%v; %v", e.Err, e.Outcome) }
 func (e *ProposeError) Unwrap() error { return e.Err }
 
 // ErrNoLeader says that nobody could take a change: there is no quorum, or an
@@ -83,14 +87,25 @@ func (n *Node) Propose(ctx context.Context, c state.Command) (state.Result, erro
 		}
 		break
 	}
-	e := &ProposeError{NotApplied, p.last}
+	e := &ProposeError{NotApplied, n.whyNobody(p.last)}
 	if p.maybe {
 		e.Outcome = Unknown
 	}
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		e.Err = fmt.Errorf("%w (%w)", p.last, context.Canceled)
+		e.Err = fmt.Errorf("%w (%w)", e.Err, context.Canceled)
 	}
 	return state.Result{}, e
+}
+
+// whyNobody adds to "no leader" what a person needs to know.
+func (n *Node) whyNobody(err error) error {
+	if !errors.Is(err, ErrNoLeader) {
+		return err
+	}
+	if s := n.Status(); !s.Quorum && s.Voters > 0 {
+		return fmt.Errorf("%w: no quorum, %d of %d voters are alive", err, s.Living, s.Voters)
+	}
+	return fmt.Errorf("%w: an election is under way", err)
 }
 
 func isRequest(o state.Op) bool {
@@ -131,7 +146,7 @@ type proposal struct {
 func (p *proposal) try(ctx context.Context) (result, bool) {
 	k := p.node.core.Load()
 	if k == nil {
-		p.last = errors.New("no cluster yet")
+		p.last = errors.New("this node is not part of a cluster yet")
 		return result{}, false
 	}
 	addr, id := k.raft.LeaderWithID()
@@ -165,18 +180,14 @@ func (k *core) apply(ctx context.Context, b []byte) result {
 		wait = max(time.Until(end), time.Millisecond)
 	}
 	f := k.raft.Apply(b, wait)
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends with raft at the latest
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return result{Maybe: true, Err: "no quorum in time"}
+	err := outcome(ctx, nil, f)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return result{Maybe: true, Err: "no quorum: a majority of the nodes did not confirm it in time"}
 	}
 	if err != nil {
 		// These say that the command did not get into the log.
 		early := errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout)
-		return result{Maybe: !early, Err: err.Error()}
+		return result{Maybe: !early, Err: plainly(err)}
 	}
 	r := result{Done: true, Entry: f.Index()}
 	if s, ok := f.Response().(state.Result); ok {
@@ -186,6 +197,21 @@ func (k *core) apply(ctx context.Context, b []byte) result {
 		}
 	}
 	return r
+}
+
+// plainly says what raft says, to people.
+func plainly(err error) string {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
+		return "the leader changed"
+	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return "the address is on its way to another node"
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return "the leader has more changes than it can take"
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return "the leader is stopping"
+	}
+	return err.Error()
 }
 
 // carry sends a change to the leader and waits for what it says. Sent tells that
@@ -210,11 +236,11 @@ func (n *Node) carry(ctx context.Context, id string, a raft.ServerAddress, c cha
 	m, _, err := receiveMessage(s, 0)
 	switch {
 	case ctx.Err() != nil:
-		return r, true, errors.New("no answer of the leader in time")
+		return r, true, errors.New("the leader did not answer in time")
 	case err != nil:
-		return r, true, fmt.Errorf("answer of leader: %w", err)
+		return r, true, fmt.Errorf("the leader did not answer: %w", err)
 	case m.Reply == nil || m.Reply.Change == nil:
-		return r, true, errors.New("answer of leader: not one")
+		return r, true, errors.New("the leader's answer makes no sense")
 	}
 	return *m.Reply.Change, true, nil
 }

@@ -60,6 +60,12 @@ func (f *fsm) reached(index uint64) (bool, <-chan struct{}) {
 	return f.applied >= index, f.moved
 }
 
+func (f *fsm) last() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.applied
+}
+
 // Snapshot takes microseconds; Persist runs beside Apply.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()

@@ -43,7 +43,7 @@ type rules struct {
 	from      string
 
 	released uint64    // the highest term that is known to be released
-	heir     string    // who is to follow the released leader; empty: whoever is first
+	follows  bool      // this node may follow the released leader at once
 	gone     uint64    // the highest term whose leader's process is known to be gone
 	since    time.Time // silence begins here: standing is due hb and the stagger later
 
@@ -91,7 +91,13 @@ func (r *rules) hear(now time.Time, from string, term, current uint64) {
 	if term < current {
 		return
 	}
+	if term > r.heardTerm {
+		r.yesTo, r.yesUntil = "", time.Time{} // the yes has served its purpose
+	}
 	r.heard, r.heardTerm, r.from = now, term, from
+	if term <= r.released && r.follows {
+		return // it may not have fallen silent yet, but nothing is held in that term any more
+	}
 	r.since = now
 }
 
@@ -120,8 +126,9 @@ func (r *rules) release(now time.Time, term uint64, heir, self string) {
 	if term <= r.released {
 		return
 	}
-	r.released, r.heir = term, heir
-	if r.heardTerm <= term && (heir == "" || heir == self) {
+	r.released = term
+	r.follows = heir == "" || heir == self
+	if r.heardTerm <= term && r.follows {
 		r.since = earlier(r.since, now.Add(-r.hb))
 	}
 }

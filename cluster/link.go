@@ -31,13 +31,7 @@ type message struct {
 type releasedTerm struct {
 	Term uint64 `json:"term"`
 	Heir string `json:"heir,omitempty"`
-}
-
-// note is what a node says of itself now and then.
-type note struct {
-	Applied  uint64 `json:"applied"`
-	Eligible bool   `json:"eligible"`
-	Why      string `json:"why,omitempty"`
+	Why  string `json:"why,omitempty"` // of the transfer, for people
 }
 
 // change is a command, or a transfer, on its way to the leader.
@@ -67,6 +61,9 @@ const (
 	changeMax  = state.MaxCommand
 	noteEvery  = 500 * time.Millisecond
 	asksAtOnce = 16
+	// A process that dies takes its connections along before its port, as it may
+	// be: who looks again at once sees that it is gone.
+	redialFirst = 2 * time.Millisecond
 )
 
 var errTooLong = errors.New("message too long")
@@ -121,12 +118,16 @@ type links struct {
 	note    func() note             // what to say of this node
 	heard   func(h Hello, n note)   // what another has said
 	change  func(ctx context.Context, s Stream, m message, body []byte)
+	warm    func(ctx context.Context, to netip.AddrPort) // keeps what else is needed of that peer ready
 
 	mu     sync.Mutex
 	byID   map[string]*link
 	byAddr map[netip.AddrPort]bool
 	number uint64
 	wake   chan struct{} // closed and replaced when there is something to say
+
+	telling int           // who is being told of a release
+	quiet   chan struct{} // closed and replaced when nobody is
 }
 
 // link is an open connection that this node has dialed.
@@ -142,7 +143,7 @@ type link struct {
 func newLinks(e *elector, s streams, log *slog.Logger) *links {
 	return &links{
 		streams: s, elector: e, log: log,
-		byID: map[string]*link{}, byAddr: map[netip.AddrPort]bool{}, wake: make(chan struct{}),
+		byID: map[string]*link{}, byAddr: map[netip.AddrPort]bool{}, wake: make(chan struct{}), quiet: make(chan struct{}),
 	}
 }
 
@@ -179,6 +180,7 @@ func (l *links) keep(ctx context.Context, to netip.AddrPort) {
 		l.mu.Unlock()
 	}()
 	var last string // who was there
+	pause := redialFirst
 	for l.wanted(to) && ctx.Err() == nil {
 		dial, cancel := context.WithTimeout(ctx, 3*l.elector.hb)
 		s, err := l.streams.Dial(dial, to, PurposeForward)
@@ -186,8 +188,12 @@ func (l *links) keep(ctx context.Context, to netip.AddrPort) {
 		if err == nil {
 			last = s.Hello.Node.String()
 			l.elector.meet(s.Hello)
-			l.use(ctx, s)
-			continue
+			since := time.Now()
+			l.use(ctx, s, to)
+			if time.Since(since) > l.elector.hb {
+				pause = redialFirst
+				continue
+			}
 		}
 		// The host is there and the process is not: its lease ends, and nobody
 		// renews it.
@@ -195,9 +201,10 @@ func (l *links) keep(ctx context.Context, to netip.AddrPort) {
 			l.elector.lost(last)
 		}
 		select {
-		case <-time.After(l.elector.hb / 2):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
+		pause = min(2*pause, l.elector.hb/2)
 	}
 }
 
@@ -211,7 +218,7 @@ func (l *links) wanted(to netip.AddrPort) bool {
 }
 
 // use is the life of a link.
-func (l *links) use(ctx context.Context, s Stream) {
+func (l *links) use(ctx context.Context, s Stream, to netip.AddrPort) {
 	k := &link{conn: s.Conn, hello: s.Hello, waiting: map[uint64]chan reply{}}
 	id := s.Hello.Node.String()
 	l.mu.Lock()
@@ -220,6 +227,7 @@ func (l *links) use(ctx context.Context, s Stream) {
 	ctx, cancel := context.WithCancel(ctx)
 	var notes sync.WaitGroup
 	notes.Go(func() { l.notes(ctx, k) })
+	notes.Go(func() { l.warm(ctx, to) })
 	stop := context.AfterFunc(ctx, func() { k.conn.Close() })
 	l.read(k)
 	stop()
@@ -341,16 +349,58 @@ func (l *links) ask(ctx context.Context, id string, q question) (bool, error) {
 	return r.Yes, err
 }
 
-// released tells everybody that a term's leader has let the address go. It
-// returns when all who are connected know, or ctx has ended.
-func (l *links) released(ctx context.Context, term uint64, heir string) {
-	var all sync.WaitGroup
+// released tells everybody that a term's leader has let the address go, each for
+// a heartbeat timeout at most. The channel is closed when those know who can make
+// the heir a leader: itself and, with this node, a majority of who is connected.
+func (l *links) released(w releasedTerm) <-chan struct{} {
 	l.mu.Lock()
-	for _, k := range l.byID {
-		all.Go(func() { _, _ = l.call(ctx, k, message{Released: &releasedTerm{term, heir}}) })
+	defer l.mu.Unlock()
+	enough := make(chan struct{})
+	all := len(l.byID)
+	need, heir := (all+1)/2, l.byID[w.Heir] != nil
+	if need == 0 {
+		close(enough)
+		return enough
 	}
+	know := 0
+	l.telling += all
+	for id, k := range l.byID {
+		go func() { // flush waits for it
+			ctx, cancel := context.WithTimeout(context.Background(), l.elector.hb)
+			defer cancel()
+			_, err := l.call(ctx, k, message{Released: &w})
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.telling--; l.telling == 0 {
+				close(l.quiet)
+				l.quiet = make(chan struct{})
+			}
+			if err != nil {
+				return
+			}
+			before := know >= need && !heir
+			know++
+			heir = heir && id != w.Heir
+			if !before && know >= need && !heir {
+				close(enough)
+			}
+		}()
+	}
+	return enough
+}
+
+// flush waits until everybody knows what released is telling, or ctx has ended.
+func (l *links) flush(ctx context.Context) {
+	l.mu.Lock()
+	telling, quiet := l.telling, l.quiet
 	l.mu.Unlock()
-	all.Wait()
+	if telling == 0 {
+		return
+	}
+	select {
+	case <-quiet:
+	case <-ctx.Done():
+	}
 }
 
 // accept serves the links that others have dialed.
@@ -409,7 +459,7 @@ func (l *links) serve(ctx context.Context, s Stream) {
 				<-room
 			})
 		case m.Released != nil:
-			l.elector.released(m.Released.Term, m.Released.Heir)
+			l.elector.released(*m.Released, false)
 			say(reply{Yes: true})
 		case m.Note != nil:
 			l.heard(s.Hello, *m.Note)

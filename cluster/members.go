@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // configure makes one change of raft's configuration, if one is due. A listed
 // node is never removed because it is dead: only because its place was taken.
-func (n *Node) configure(k *core) {
+func (n *Node) configure(ctx context.Context, k *core) {
 	c := k.raft.GetConfiguration().Configuration()
 	n.mu.Lock()
 	notes := make(map[ID]heardNote, len(n.notes))
@@ -32,7 +33,7 @@ func (n *Node) configure(k *core) {
 	case memberVote:
 		f = k.raft.AddVoter(s.ID, s.Address, 0, time.Second)
 	}
-	if err := f.Error(); err != nil {
+	if err := outcome(ctx, n.down, f); err != nil {
 		n.log.Warn("members stay as they are", "member", s.ID, "addr", s.Address, "err", err)
 		return
 	}

@@ -9,9 +9,31 @@ import (
 
 // Move is a change of the leader.
 type Move struct {
-	From, To string // ids
-	At       time.Time
-	Term     uint64
+	From string    `json:"from"` // ids
+	To   string    `json:"to"`
+	At   time.Time `json:"at"` // when this node saw it
+	Term uint64    `json:"term"`
+	// Reason is why, as the new leader says; empty until it has said so.
+	Reason string `json:"reason"`
+}
+
+// The reasons of moves. A transfer that the leader has decided on says why after
+// a colon, as in "transfer: drained".
+const (
+	MoveTransfer = "transfer"
+	MoveReleased = "released by the holder" // which has stopped
+	MoveGuard    = "released by the guard"  // of a process that was killed
+	MoveGone     = "process gone"
+	MoveSilent   = "silent"
+	MoveStart    = "start" // the new leader had heard of none since it started
+	MoveTimer    = "raft's own timer"
+)
+
+// lead is what a leader says about its leadership.
+type lead struct {
+	Term    uint64 `json:"term"`
+	Reason  string `json:"reason"`
+	Applied uint64 `json:"applied,omitempty"` // entry up to which it has applied its log; zero: not told yet
 }
 
 // notice tells others what raft and the lease do, and moves the address away
@@ -39,23 +61,55 @@ func (n *Node) notice(ctx context.Context, k *core) {
 			n.tell()
 		case <-lease:
 			n.tell()
+			k.links.announce() // whether the lease is valid is in the note
 		case <-tick.C:
 		}
 	}
 }
 
+// noteLeader notes who leads, and counts when that changes.
 func (n *Node) noteLeader(k *core) {
 	_, id := k.raft.LeaderWithID()
 	term := k.raft.CurrentTerm()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if id == "" || string(id) == n.leader {
+	now := time.Now()
+	if id == "" {
+		n.since = time.Time{}
 		return
 	}
-	if n.leader != "" {
-		n.moves++
-		n.last = Move{n.leader, string(id), time.Now(), term}
+	if n.since.IsZero() {
+		n.since = now
 	}
-	n.leader = string(id)
-	n.log.Info("leader", "leader", id, "term", term)
+	m := Move{From: n.leader, To: string(id), At: now, Term: term}
+	if m.To == k.id && n.lead.Term != term {
+		n.lead = lead{Term: term, Reason: k.elector.reason(term)}
+		k.links.announce()
+	}
+	if m.To == m.From {
+		return
+	}
+	n.since = now
+	if m.To == k.id {
+		m.Reason = n.lead.Reason
+	} else if said := n.notes[idOf(id)].Lead; said != nil && said.Term > n.last.Term {
+		m.Term, m.Reason = said.Term, said.Reason
+	}
+	if m.From != "" {
+		n.moves++
+		n.last = m
+	}
+	n.leader = m.To
+	n.log.Info("leader", "leader", id, "member", n.named(idOf(id)), "term", m.Term, "reason", m.Reason)
+}
+
+// explain takes the word of a leader about the last move. It is called with mu held.
+func (n *Node) explain(from ID, said *lead) {
+	if said == nil || n.last.To != from.String() || n.last.Reason != "" || said.Reason == "" {
+		return
+	}
+	// What was said about an earlier leadership is older than the move.
+	if said.Term+1 >= n.last.Term {
+		n.last.Term, n.last.Reason = said.Term, said.Reason
+	}
 }

@@ -50,6 +50,9 @@ const (
 	MaxHeartbeat = 10 * time.Second
 )
 
+// transferLook is how often the end of a transfer is looked for, at the end.
+const transferLook = 2 * time.Millisecond
+
 // Node is this process's part in a cluster. Its methods may be called by any
 // goroutine.
 type Node struct {
@@ -70,6 +73,7 @@ type Node struct {
 	bring   []byte // the state of a single node, to begin with
 	core    atomic.Pointer[core]
 	formed  chan struct{}
+	current chan struct{} // see Current
 	down    chan struct{} // closed when Run ends
 	moving  sync.Mutex    // held by the transfer under way
 
@@ -77,13 +81,16 @@ type Node struct {
 	founded  bool
 	eligible bool
 	why      string
-	heir     map[uint64]string // of terms that are being handed over
+	heir     map[uint64]releasedTerm // of terms that are being handed over
 	notes    map[ID]heardNote
 	changed  chan struct{}
 	release  map[ID]*ReleaseConn
 	last     Move
 	moves    int
-	leader   string
+	leader   string    // the last one
+	since    time.Time // when this node saw it lead; zero: it sees none now
+	lead     lead      // what this node says if it leads
+	facts    Facts
 	closed   bool
 }
 
@@ -100,8 +107,8 @@ func Open(cfg Config) (*Node, error) {
 func openNode(cfg Config) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, machine: state.New(), why: "not ready yet",
-		formed: make(chan struct{}), down: make(chan struct{}), changed: make(chan struct{}),
-		heir: map[uint64]string{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{},
+		formed: make(chan struct{}), current: make(chan struct{}), down: make(chan struct{}), changed: make(chan struct{}),
+		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{},
 	}
 	i := slices.IndexFunc(cfg.Peers, func(p Peer) bool { return p.Addr == cfg.Self })
 	switch {
@@ -206,9 +213,16 @@ func (n *Node) closeStores() {
 
 // Run is the node's life: it forms or joins the cluster and takes part in it
 // until ctx ends. It returns nil then; any error is news. It is called once.
-func (n *Node) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+//
+// What Released and Transfer have begun is told to the others before it returns,
+// so that they need not wait for silence.
+func (n *Node) Run(stop context.Context) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(stop))
 	defer cancel(nil)
+	defer context.AfterFunc(stop, func() {
+		n.farewell()
+		cancel(context.Canceled)
+	})()
 	var all sync.WaitGroup
 	fail := func(f func(context.Context) error) {
 		all.Go(func() {
@@ -226,10 +240,30 @@ func (n *Node) Run(ctx context.Context) error {
 	all.Wait()
 	n.dropRelease()
 	n.closeOnce()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// farewell lets what is on its way get out, for a heartbeat timeout at most:
+// later the others find the silence by themselves.
+func (n *Node) farewell() {
+	k := n.core.Load()
+	if k == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Heartbeat)
+	defer cancel()
+	for !n.moving.TryLock() { // a transfer that is under way
+		select {
+		case <-time.After(transferLook):
+		case <-ctx.Done():
+			return
+		}
+	}
+	defer n.moving.Unlock()
+	k.links.flush(ctx)
 }
 
 func (n *Node) closeOnce() {

@@ -377,7 +377,7 @@ func TestTransfer(t *testing.T) {
 
 	h = c.holder()
 	to := (h + 1) % 3
-	if err := c.nodes[to].Drain(t.Context(), fmt.Sprint("lb", to)); err != nil {
+	if err := c.nodes[to].Drain(t.Context(), "ann", fmt.Sprint("lb", to)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.nodes[h].Transfer(t.Context(), fmt.Sprint("lb", to)); err == nil || !strings.Contains(err.Error(), "drained") {
@@ -386,7 +386,7 @@ func TestTransfer(t *testing.T) {
 	if !c.nodes[h].Lease().Valid {
 		t.Error("a transfer that was refused cost the lease")
 	}
-	if err := c.nodes[to].Drain(t.Context(), fmt.Sprint("lb", h)); err != nil {
+	if err := c.nodes[to].Drain(t.Context(), "ann", fmt.Sprint("lb", h)); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "a drained holder to give the address to the last one", 5*time.Second, func() bool { return c.nodes[(h+2)%3].Lease().Valid })

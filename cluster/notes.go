@@ -4,12 +4,84 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
+// note is what a node says of itself now and then, and at once when something
+// of it changes. What is missing was said by an older version.
+type note struct {
+	Applied  uint64 `json:"applied"`
+	Eligible bool   `json:"eligible"`
+	Why      string `json:"why,omitempty"`
+	Leased   bool   `json:"leased,omitempty"` // its lease is valid
+	Lead     *lead  `json:"lead,omitempty"`   // of a leader
+	Facts    *facts `json:"facts,omitempty"`
+}
+
+// Facts is what the holder of the address says of itself for the status of all
+// nodes.
+type Facts struct {
+	Holding         bool          // it answers for the address
+	Since           time.Time     // when that last changed
+	Unreplicated    int           // clients that the others do not know yet
+	UnreplicatedAge time.Duration // how long the oldest of them has waited
+}
+
+// facts is Facts on the wire: clocks differ, so times are ages.
+type facts struct {
+	Holding        bool  `json:"holding,omitempty"`
+	SinceMS        int64 `json:"since_ms,omitempty"` // so long ago
+	Unreplicated   int64 `json:"unreplicated,omitempty"`
+	UnreplicatedMS int64 `json:"unreplicated_ms,omitempty"`
+}
+
+// agesMax bounds what others can claim: a year is more than any age of use.
+const agesMax = 365 * 24 * time.Hour
+
+func (f Facts) pack(now time.Time) *facts {
+	if f == (Facts{}) {
+		return nil
+	}
+	o := &facts{Holding: f.Holding, Unreplicated: int64(f.Unreplicated), UnreplicatedMS: f.UnreplicatedAge.Milliseconds()}
+	if !f.Since.IsZero() {
+		o.SinceMS = max(now.Sub(f.Since).Milliseconds(), 1)
+	}
+	return o
+}
+
+// unpack reads what a node has said, at the time at which it was heard.
+func (f *facts) unpack(at time.Time) Facts {
+	if f == nil {
+		return Facts{}
+	}
+	age := func(ms int64) time.Duration {
+		return time.Duration(min(max(ms, 0), agesMax.Milliseconds())) * time.Millisecond
+	}
+	o := Facts{Holding: f.Holding, Unreplicated: int(min(max(f.Unreplicated, 0), 1<<31-1)), UnreplicatedAge: age(f.UnreplicatedMS)}
+	if f.SinceMS > 0 {
+		o.Since = at.Add(-age(f.SinceMS))
+	}
+	return o
+}
+
+// heardNote is what another node has said, and when this one heard it.
 type heardNote struct {
 	note
 	hello Hello
 	at    time.Time
+}
+
+// SetFacts says what the others should show of this node. Whether it holds the
+// address they hear at once, the figures within half a second.
+func (n *Node) SetFacts(f Facts) {
+	n.mu.Lock()
+	turned := n.facts.Holding != f.Holding
+	n.facts = f
+	n.mu.Unlock()
+	if k := n.core.Load(); k != nil && turned {
+		k.links.announce()
+	}
 }
 
 // where returns the newest address of a node.
@@ -47,25 +119,44 @@ func (n *Node) others() []netip.AddrPort {
 	return all
 }
 
+// note is what this node says of itself.
 func (n *Node) note() note {
+	k := n.core.Load()
+	o := note{}
+	leads := false
+	if k != nil {
+		o.Applied, o.Leased = k.raft.AppliedIndex(), k.elector.lease().Valid
+		leads = k.raft.State() == raft.Leader
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	o := note{Eligible: n.eligible && !n.self.Witness, Why: n.why}
-	if k := n.core.Load(); k != nil {
-		o.Applied = k.raft.AppliedIndex()
-	}
+	o.Eligible, o.Why, o.Facts = n.eligible && !n.self.Witness, shorten(n.why, reasonMax), n.facts.pack(time.Now())
 	if n.self.Witness {
 		o.Why = "witness"
+	}
+	if leads && n.lead.Term > 0 {
+		l := n.lead
+		o.Lead = &l
 	}
 	return o
 }
 
+// heard takes what another node says of itself. Whoever has the key could say
+// anything: what people will read is made fit for that.
 func (n *Node) heard(h Hello, o note) {
+	o.Why = shorten(clean(o.Why), reasonMax)
+	if o.Lead != nil {
+		o.Lead.Reason = shorten(clean(o.Lead.Reason), reasonMax)
+	}
 	n.mu.Lock()
 	was, known := n.notes[h.Node]
 	n.notes[h.Node] = heardNote{o, h, time.Now()}
+	n.explain(h.Node, o.Lead)
 	n.mu.Unlock()
-	if !known || was.Eligible != o.Eligible {
+	if o.Lead != nil && o.Lead.Applied > 0 {
+		n.follow(o.Lead.Applied)
+	}
+	if !known || was.Eligible != o.Eligible || was.Leased != o.Leased {
 		n.tell()
 	}
 }

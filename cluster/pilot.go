@@ -37,10 +37,13 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 		if !brought && n.bring != nil {
 			brought = n.bringState(k)
 		}
+		if k.elector.lease().Valid {
+			n.catchUp(ctx, k)
+		}
 		if n.fsm.bytes.Load() > 32<<20 {
 			_ = k.raft.Snapshot().Error() // it is tried again, and raft logs it
 		}
-		n.configure(k)
+		n.configure(ctx, k)
 		to := n.best(k)
 		if !n.ranksAbove(to, k) {
 			better = ""
@@ -52,8 +55,8 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 			ok, why = false, "another has a better priority"
 		}
 		if !ok && to != "" && k.elector.lease().Valid && time.Now().After(pause) {
-			n.log.Info("giving the address away", "reason", why, "member", to)
-			if err := n.Transfer(ctx, to); err != nil {
+			n.log.Info("giving the address away", "reason", why, "member", n.label(to))
+			if err := n.handOver(ctx, to, why); err != nil {
 				n.log.Warn("the address stays here", "reason", why, "err", err)
 			}
 			pause = time.Now().Add(max(time.Second, 2*n.cfg.Heartbeat))

@@ -287,7 +287,7 @@ func (s *sim) release(from int, term uint64) {
 			n.mu.Unlock()
 			if host != nil && !cut {
 				if e, ok := s.electorOf(host); ok {
-					e.released(term, "")
+					e.released(releasedTerm{Term: term}, true)
 				}
 			}
 		})

@@ -24,8 +24,14 @@ type MemberStatus struct {
 	Eligible bool           `json:"eligible"`
 	Why      string         `json:"why,omitempty"` // why not
 	Drained  bool           `json:"drained"`
-	Version  string         `json:"version"`
-	Digest   uint64         `json:"digest"` // of its configuration file
+	// What it says of itself as a holder, as of Heard.
+	Leased          bool          `json:"leased"`        // its lease is valid
+	Holding         bool          `json:"holding"`       // it answers for the address
+	HoldingSince    time.Time     `json:"holding_since"` // when that last changed; zero: not told
+	Unreplicated    int           `json:"unreplicated"`  // clients that the others do not know yet
+	UnreplicatedAge time.Duration `json:"unreplicated_age_ns"`
+	Version         string        `json:"version"`
+	Digest          uint64        `json:"digest"` // of its configuration file
 	// Heartbeat differs from this node's only by a mistake: the smallest counts.
 	Heartbeat time.Duration `json:"heartbeat_ns"`
 }
@@ -45,6 +51,7 @@ type NodeStatus struct {
 	Last       uint64         `json:"last"`
 	Applied    uint64         `json:"applied"`
 	Contact    time.Time      `json:"contact"` // last word of the leader
+	Since      time.Time      `json:"since"`   // of the leadership, as this node saw it; zero: nobody leads
 	Moves      int            `json:"moves"`   // changes of the leader since this node started
 	LastMove   Move           `json:"last_move"`
 	Lease      Lease          `json:"lease"`
@@ -74,7 +81,7 @@ func (n *Node) Status() NodeStatus {
 		servers = k.raft.GetConfiguration().Configuration().Servers
 	}
 	n.mu.Lock()
-	s.Moves, s.LastMove = n.moves, n.last
+	s.Moves, s.LastMove, s.Since = n.moves, n.last, n.since
 	n.mu.Unlock()
 	seen := map[ID]Member{}
 	var absent []Member
@@ -138,6 +145,8 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 			m.Role = "witness"
 		}
 	}
+	f := o.Facts.unpack(m.Heard)
+	m.Leased, m.Holding, m.HoldingSince, m.Unreplicated, m.UnreplicatedAge = o.Leased, f.Holding, f.Since, f.Unreplicated, f.UnreplicatedAge
 	m.Applied, m.Eligible, m.Why = o.Applied, o.Eligible && m.Alive && !m.Drained, o.Why
 	switch {
 	case m.Drained:

@@ -19,14 +19,11 @@ func (n *Node) Released(term uint64) {
 		return
 	}
 	n.mu.Lock()
-	heir := n.heir[term]
+	w := n.heir[term]
 	n.mu.Unlock()
-	k.elector.released(term, heir)
-	go func() { // the caller has better things to do than to wait for the network
-		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Heartbeat)
-		defer cancel()
-		k.links.released(ctx, term, heir)
-	}()
+	w.Term = term
+	k.elector.released(w, false)
+	k.links.released(w)
 }
 
 // ErrNoCandidate says that no other node could take the address.
@@ -37,25 +34,26 @@ var ErrNoCandidate = errors.New("no other node is eligible")
 // proposed before is applied there first. While it goes on, Lease says Handing,
 // and waits for Released until the lease is over. If it fails this node takes
 // the leadership again, in a new term.
-func (n *Node) Transfer(ctx context.Context, to string) error {
+func (n *Node) Transfer(ctx context.Context, to string) error { return n.handOver(ctx, to, "") }
+
+// handOver is Transfer with a reason of the leader's own.
+func (n *Node) handOver(ctx context.Context, to, why string) error {
 	k := n.core.Load()
 	if k == nil {
-		return ErrNoLeader
+		return fmt.Errorf("transfer: %w", ErrNoLeader)
 	}
 	if to != "" {
-		if _, err := ParseID(to); err != nil {
-			m, err := n.find(to)
-			if err != nil {
-				return fmt.Errorf("transfer: %w", err)
-			}
-			to = m.ID.String()
+		m, err := n.find(to)
+		if err != nil {
+			return fmt.Errorf("transfer: %w", err)
 		}
+		to = m.ID.String()
 	}
 	if k.raft.State() != raft.Leader {
 		return n.transferElsewhere(ctx, k, to)
 	}
 	if !n.moving.TryLock() {
-		return errors.New("transfer: one is under way")
+		return errors.New("transfer: another one is under way")
 	}
 	defer n.moving.Unlock()
 	if to == "" {
@@ -67,10 +65,10 @@ func (n *Node) Transfer(ctx context.Context, to string) error {
 		return nil
 	}
 	if ok, why := n.serves(to); !ok {
-		return fmt.Errorf("transfer to %s: %s", to, cmp.Or(why, "not eligible"))
+		return fmt.Errorf("transfer to %s: %s", n.label(to), cmp.Or(why, "not eligible"))
 	}
-	if err := n.transfer(ctx, k, to); err != nil {
-		return fmt.Errorf("transfer to %s: %w", to, err)
+	if err := n.transfer(ctx, k, to, why); err != nil {
+		return fmt.Errorf("transfer to %s: %w", n.label(to), err)
 	}
 	return nil
 }
@@ -89,14 +87,18 @@ func (n *Node) transferElsewhere(ctx context.Context, k *core, to string) error 
 	return err
 }
 
-func (n *Node) transfer(ctx context.Context, k *core, to string) error {
-	if err := k.raft.Barrier(time.Second).Error(); err != nil {
+func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
+	if err := outcome(ctx, n.down, k.raft.Barrier(time.Second)); err != nil {
 		return err
 	}
 	term := k.raft.CurrentTerm()
+	w := releasedTerm{Term: term, Heir: to, Why: MoveTransfer}
+	if why != "" {
+		w.Why = MoveTransfer + ": " + why
+	}
 	n.mu.Lock()
 	clear(n.heir)
-	n.heir[term] = to
+	n.heir[term] = w
 	n.mu.Unlock()
 	if until, ok := k.elector.hand(term); ok {
 		n.tell()
@@ -107,9 +109,10 @@ func (n *Node) transfer(ctx context.Context, k *core, to string) error {
 		}
 	}
 	// The others must know before they are asked to vote.
-	told, cancel := context.WithTimeout(ctx, patience)
-	k.links.released(told, term, to)
-	cancel()
+	select {
+	case <-k.links.released(w):
+	case <-time.After(patience):
+	}
 	at, _ := n.where(to)
 	err := k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
 	if err != nil {
@@ -124,7 +127,7 @@ func (n *Node) reclaim(k *core, term uint64) {
 	n.mu.Lock()
 	clear(n.heir)
 	n.mu.Unlock()
-	k.elector.released(term, "")
+	k.elector.released(releasedTerm{Term: term}, false)
 	if k.raft.State() == raft.Leader && k.raft.CurrentTerm() == term {
 		k.elector.stand()
 	}

@@ -47,6 +47,7 @@ var errTooEarly = errors.New("no vote leaves this node yet")
 func newTransport(e *elector, s streams, self netip.AddrPort, logger hclog.Logger) *transport {
 	down := make(chan struct{})
 	l := &layer{streams: s, self: self, elector: e, down: down, conns: map[net.Conn]bool{}}
+	l.spares = &spares{dial: l.reach, idle: map[netip.AddrPort]*spareSet{}}
 	config := func(timeout time.Duration, stream raft.StreamLayer) *raft.NetworkTransportConfig {
 		return &raft.NetworkTransportConfig{
 			Stream: stream, MaxPool: connsKept, MaxRPCsInFlight: 8, Timeout: timeout, Logger: logger,
@@ -253,6 +254,8 @@ func (t *transport) pump() {
 			t.hear(q.RPCHeader, q.Term)
 		case *raft.InstallSnapshotRequest:
 			t.hear(q.RPCHeader, q.Term)
+		case *raft.TimeoutNowRequest:
+			t.elector.told()
 		case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
 			t.pumps.Go(func() { t.vote(rpc) })
 			continue
@@ -300,6 +303,7 @@ type layer struct {
 	self    netip.AddrPort
 	elector *elector
 	down    chan struct{}
+	spares  *spares
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // open ones; nil after the end
@@ -310,9 +314,16 @@ func (l *layer) Dial(a raft.ServerAddress, timeout time.Duration) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	if c := l.spares.take(to); c != nil {
+		return c, nil
+	}
 	// The dial must not outlast the request: heartbeats wait for it.
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, 3*l.elector.hb))
 	defer cancel()
+	return l.reach(ctx, to)
+}
+
+func (l *layer) reach(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	s, err := l.streams.Dial(ctx, to, PurposeRaft)
 	if err != nil {
 		return nil, err
