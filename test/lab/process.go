@@ -70,6 +70,11 @@ func (p *Process) Wait(d time.Duration) (status int, ended bool) {
 	case <-p.done:
 		return p.status, true
 	case <-time.After(d):
+	}
+	select { // both may have been ready
+	case <-p.done:
+		return p.status, true
+	default:
 		return 0, false
 	}
 }

@@ -1,0 +1,191 @@
+//go:build linux
+
+package cluster
+
+import (
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"pen/test/lab"
+	"pen/test/rig"
+)
+
+// fault is one thing that goes wrong, and what must be seen of it.
+type fault struct {
+	name string
+	do   func(t testing.TB, s *suite, holder *lab.Node)
+	heal func(t testing.TB, s *suite, holder *lab.Node)
+
+	// For how long it lasts; 0: 2 s.
+	lasts time.Duration
+	// The holder stays the same, during the fault and after it.
+	stays bool
+	// Clients have no way to the nodes that may answer: until it is healed they
+	// wait.
+	waits bool
+	// No connect is refused or lost.
+	smooth bool
+}
+
+// The longest gap that is allowed in a test. An election by silence takes a
+// quarter of a second; the machine is busy with other tests.
+const gapLimit = 2 * time.Second
+
+func nothing(testing.TB, *suite, *lab.Node) {}
+
+func restart(t testing.TB, s *suite, _ *lab.Node) { s.restart(t) }
+
+func heal(t testing.TB, s *suite, _ *lab.Node) { must(t, s.Heal()) }
+
+// one is the side of the holder, many the side of the others.
+func one(holder *lab.Node) lab.Side            { return lab.Side{Nodes: []*lab.Node{holder}} }
+func many(s *suite, holder *lab.Node) lab.Side { return lab.Side{Nodes: s.others(holder)} }
+func with(side lab.Side) lab.Side              { side.Clients = true; return side }
+
+var faults = []fault{
+	{name: "holder killed", do: func(_ testing.TB, s *suite, holder *lab.Node) {
+		s.Pen(holder).Signal(syscall.SIGKILL)
+	}, heal: restart},
+	{name: "guard killed", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		guard := s.Pen(holder).Guard()
+		if guard == 0 {
+			t.Fatal("the holder has no guard")
+		}
+		must(t, syscall.Kill(guard, syscall.SIGKILL))
+	}, heal: func(t testing.TB, s *suite, holder *lab.Node) {
+		if !rig.Eventually(rig.Patience, func() bool { return s.Pen(holder).Guard() != 0 }) {
+			t.Error("the holder goes on without a guard")
+		}
+	}, stays: true},
+	{name: "holder and guard killed", do: func(_ testing.TB, _ *suite, holder *lab.Node) {
+		holder.Signal(syscall.SIGKILL)
+	}, heal: restart},
+	{name: "holder frozen", do: func(_ testing.TB, s *suite, holder *lab.Node) {
+		s.Pen(holder).Signal(syscall.SIGSTOP)
+	}, heal: func(_ testing.TB, s *suite, holder *lab.Node) {
+		s.Pen(holder).Signal(syscall.SIGCONT)
+	}, lasts: pick(3*time.Second, 10*time.Second)},
+	{name: "holder and guard frozen", do: func(_ testing.TB, _ *suite, holder *lab.Node) {
+		holder.Signal(syscall.SIGSTOP)
+	}, heal: func(_ testing.TB, _ *suite, holder *lab.Node) {
+		holder.Signal(syscall.SIGCONT)
+	}, lasts: pick(3*time.Second, 10*time.Second)},
+	{name: "link down", do: func(t testing.TB, _ *suite, holder *lab.Node) {
+		must(t, holder.LinkDown())
+	}, heal: func(t testing.TB, _ *suite, holder *lab.Node) {
+		must(t, holder.LinkUp())
+	}},
+	{name: "power lost", do: func(t testing.TB, _ *suite, holder *lab.Node) {
+		must(t, holder.PowerOff())
+	}, heal: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, holder.PowerOn())
+		s.restart(t)
+	}},
+	{name: "holder alone", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.Partition(one(holder), with(many(s, holder))))
+	}, heal: heal},
+	{name: "holder alone with the clients", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.Partition(with(one(holder)), many(s, holder)))
+	}, heal: heal, waits: true},
+	{name: "another node alone", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.Partition(one(s.others(holder)[0]), with(many(s, s.others(holder)[0]))))
+	}, heal: heal, stays: true, smooth: true},
+	{name: "another node alone with the clients", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.Partition(with(one(s.others(holder)[0])), many(s, s.others(holder)[0])))
+	}, heal: heal, stays: true, waits: true},
+	{name: "holder can not send to the others", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.CutFrom(one(holder), many(s, holder)))
+	}, heal: heal},
+	{name: "holder can not hear the others", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.CutFrom(many(s, holder), one(holder)))
+	}, heal: heal},
+	{name: "holder can not send at all", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.CutFrom(one(holder), with(many(s, holder))))
+	}, heal: heal},
+	{name: "holder can not hear anybody", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		must(t, s.CutFrom(with(many(s, holder)), one(holder)))
+	}, heal: heal},
+	{name: "terminated", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		s.Pen(holder).Signal(syscall.SIGTERM)
+		if status, ended := s.Pen(holder).Wait(rig.Patience); !ended || status != 0 {
+			t.Errorf("pen ended %t with status %d, want 0", ended, status)
+		}
+	}, heal: restart, smooth: true},
+	{name: "transfer", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		s.ask(t, holder, "cluster", "transfer")
+	}, heal: nothing, smooth: true},
+	{name: "drain", do: func(t testing.TB, s *suite, holder *lab.Node) {
+		s.ask(t, holder, "cluster", "drain", holder.Addr.String())
+	}, heal: func(t testing.TB, s *suite, holder *lab.Node) {
+		s.ask(t, holder, "cluster", "undrain", holder.Addr.String())
+	}, smooth: true},
+}
+
+// All faults befall one cluster, one after the other: each meets what the last
+// one has left behind.
+func TestFaults(t *testing.T) {
+	s := begin(t)
+	for range pick(1, 20) {
+		for _, f := range faults {
+			if !t.Run(f.name, func(t *testing.T) { befall(t, s, f) }) {
+				t.Fatalf("not going on after %q", f.name)
+			}
+		}
+	}
+}
+
+func befall(t *testing.T, s *suite, f fault) {
+	holder := s.holder(t)
+	w, err := s.Watch(clients)
+	must(t, err)
+	defer w.Stop()
+	time.Sleep(1500 * time.Millisecond) // every client comes, and is remembered
+	lasts := max(f.lasts, 2*time.Second)
+	from := time.Now()
+	f.do(t, s, holder)
+	during := w.Report(from, from.Add(lasts))
+	healing := time.Now()
+	f.heal(t, s, holder)
+	s.well(t)
+	after := w.Report(healing, time.Now().Add(500*time.Millisecond))
+	t.Logf("during:\n%sfrom the healing on:\n%s", during, after)
+	f.judge(t, during, after, holder)
+}
+
+func (f fault) judge(t testing.TB, during, after lab.Report, holder *lab.Node) {
+	t.Helper()
+	for when, r := range map[string]lab.Report{"during": during, "after": after} {
+		must(t, r.Err)
+		if r.Doubles > 0 {
+			t.Errorf("%s: two nodes answered for the address, for %v", when, r.Overlap)
+		}
+		if r.Moved > 0 {
+			t.Errorf("%s: %d of %d clients met another server", when, r.Moved, r.Clients)
+		}
+		if r.Gap > gapLimit && !f.waits {
+			t.Errorf("%s: nobody was answered for %v", when, r.Gap)
+		}
+		if f.smooth && r.Refused+r.Lost > 0 {
+			t.Errorf("%s: %d connects refused and %d lost, want none", when, r.Refused, r.Lost)
+		}
+	}
+	f.judgeOwners(t, during, after, holder)
+}
+
+func (f fault) judgeOwners(t testing.TB, during, after lab.Report, holder *lab.Node) {
+	t.Helper()
+	switch owners := during.Owners; {
+	case f.stays && !slices.Equal(owners, []string{holder.Name}):
+		t.Errorf("%v answered for the address, want %s all the time", owners, holder.Name)
+	case !f.stays && (len(owners) < 1 || len(owners) > 2 || owners[len(owners)-1] == holder.Name):
+		t.Errorf("%v answered for the address, want %s and then another", owners, holder.Name)
+	}
+	if len(after.Owners) != 1 {
+		t.Errorf("after the healing %v answered, want one node: nothing has happened to it", after.Owners)
+	}
+	if after.Clients != clients && !long {
+		t.Errorf("%d clients came back, want all %d", after.Clients, clients)
+	}
+}
