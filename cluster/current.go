@@ -38,6 +38,7 @@ func (n *Node) catchUp(ctx context.Context, k *core) {
 	}
 	n.mu.Unlock()
 	n.nowCurrent()
+	n.tell()
 	k.links.announce()
 }
 

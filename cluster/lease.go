@@ -18,6 +18,9 @@ type Lease struct {
 	// no longer, and calls Released when it does so no longer in truth. Until is
 	// then the moment at which the others stop waiting for that call.
 	Handing bool
+	// Current tells that this node has applied everything that was agreed on
+	// before the term. Changed tells when it has.
+	Current bool
 }
 
 const (

@@ -386,7 +386,11 @@ func (n *Node) Lease() Lease {
 	if k == nil {
 		return Lease{}
 	}
-	return k.elector.lease()
+	l := k.elector.lease()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l.Current = l.Term != 0 && n.lead.Term == l.Term && n.lead.Applied > 0
+	return l
 }
 
 // SetEligible says whether this node could hold the address, and why not.
