@@ -41,7 +41,7 @@ func checkCapabilities(addresses []Address) error {
 	var errs []error
 	for _, n := range needs {
 		if len(heldCapabilities(n.capability)) == 0 {
-			errs = append(errs, fmt.Errorf("vip %s: needs the capability %s %s: run as root, or let the service manager give it (AmbientCapabilities=%[2]s)", strings.Join(names, ", "), n.name, n.what))
+			errs = append(errs, &CapabilityError{strings.Join(names, ", "), n.name, n.what})
 		}
 	}
 	return errors.Join(errs...)

@@ -181,6 +181,15 @@ func (c *Config) logger() *slog.Logger {
 	return c.Log
 }
 
+// CapabilityError says which capability this process lacks for which addresses,
+// and what it is needed for. Check and New return it, joined with others.
+type CapabilityError struct{ Addresses, Capability, For string }
+
+func (e *CapabilityError) Error() string {
+	return fmt.Sprintf("vip %s: needs the capability %s %s: run as root, or let the service manager give it (AmbientCapabilities=%[2]s)",
+		e.Addresses, e.Capability, e.For)
+}
+
 // tableName is the name of our nftables tables. Characters that nft's own
 // language can not have in a name are replaced, and then a sum keeps two names
 // apart that became alike.

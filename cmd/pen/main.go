@@ -12,6 +12,7 @@ import (
 	"pen/cluster"
 	"pen/internal/config"
 	"pen/internal/daemon"
+	"pen/vip"
 )
 
 // version is set by the linker.
@@ -25,6 +26,9 @@ const (
 )
 
 func main() {
+	if vip.IsGuard() {
+		os.Exit(vip.RunGuard())
+	}
 	// Whoever reads the log may go; the service stays.
 	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(os.Args[1:]))

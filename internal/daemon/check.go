@@ -3,16 +3,57 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 
+	"pen/cluster"
 	"pen/internal/config"
 	"pen/state"
+	"pen/vip"
 )
 
 // Check looks at everything that a start with this command line would look at,
 // and starts nothing.
 func Check(ctx context.Context, line *config.CommandLine) config.Report {
-	return config.Checker{Fits: fits}.Check(ctx, line)
+	return config.Checker{Fits: fits, Cluster: unprivileged}.Check(ctx, line)
+}
+
+// unprivileged tells what stands in the way of a cluster. Who checks a file
+// need not have the privileges of the process that will use it.
+func unprivileged(l *config.Local) []config.Doubt {
+	all := doubts(l)
+	for i := range all {
+		if _, lacks := errors.AsType[*vip.CapabilityError](all[i].Err); lacks {
+			all[i].Warning = true
+		}
+	}
+	return all
+}
+
+// doubts tells what on this machine stands in the way of being the node of a
+// cluster that the settings describe.
+func doubts(l *config.Local) (all []config.Doubt) {
+	doubt := func(word string, err error) {
+		for _, e := range apart(err) {
+			all = append(all, config.Doubt{Word: word, Err: e})
+		}
+	}
+	if l.ClusterKey != "" {
+		_, err := cluster.ReadKey(l.ClusterKey)
+		doubt("cluster_key", err)
+	}
+	if l.Notify != "" {
+		doubt("notify", checkNotify(l.Notify))
+	}
+	self, err := selfOf(l)
+	if err != nil {
+		doubt("peers", err)
+		return all
+	}
+	if len(l.VIPs) > 0 && !self.Witness {
+		doubt("vip", vip.Check(vipConfig(l, slog.New(slog.DiscardHandler))))
+	}
+	return all
 }
 
 // fits raises the limit of open files as far as the settings need and tells
@@ -25,11 +66,27 @@ func fits(v *state.View) error {
 	return limit.check(v)
 }
 
+// apart takes joined errors apart.
+func apart(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, apart(e)...)
+	}
+	return all
+}
+
 // examine logs what is probably not meant in the settings of a start, and
 // returns what can not be.
 func (d *daemon) examine(plan *config.Plan, statements []config.Statement) error {
 	var errs []error
-	for _, f := range (config.Checker{Fits: fits}).Examine(plan, statements) {
+	for _, f := range (config.Checker{Fits: fits, Cluster: doubts}).Examine(plan, statements) {
 		if f.Severity == config.SeverityError {
 			errs = append(errs, errors.New(f.String()))
 		} else {

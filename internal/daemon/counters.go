@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"pen/cluster"
 )
 
 // counters tells what this node has counted since its start, one name and value
@@ -13,7 +15,7 @@ import (
 func (d *daemon) counters(_ context.Context, q question) error {
 	line := func(name string, value any) { fmt.Fprintf(q.w, "%s %v\n", name, value) }
 	s := d.proxy.Stats(q.Service)
-	view := d.solo.View()
+	view := d.state.View()
 	table := view.Service(q.Service).Clients()
 
 	line("accepted", s.Accepted)
@@ -50,13 +52,40 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("control_panics", c.Panics)
 		line("control_accept_errors", c.Accept)
 	}
+	if d.member != nil {
+		d.member.counters(line)
+	}
 	line("state_index", view.Index)
-	if st := d.solo.Status(); st.Dir != "" {
+	if solo, alone := d.state.(*cluster.Solo); alone && solo.Status().Dir != "" {
+		st := solo.Status()
 		line("state_log_bytes", st.Bytes)
 		line("state_snapshot_age_s", ageOf(st.Snapshot))
 		line("state_disk_ok", st.Err == nil)
 	}
 	return nil
+}
+
+// counters are those of a node of a cluster.
+func (m *member) counters(line func(string, any)) {
+	s := m.node.Status()
+	line("cluster_moves", s.Moves)
+	line("cluster_members_alive", s.Living)
+	line("cluster_votes_held_back", s.Held)
+	line("cluster_votes_late", s.Late)
+	line("cluster_refused", m.node.RefusedTotal())
+	if m.vip == nil {
+		return
+	}
+	v := m.vip.State()
+	line("vip_held", v.Held)
+	line("vip_readded", v.Readded)
+	line("vip_lapsed", v.Lapsed)
+	line("vip_announced", v.Announced)
+	conflicts := uint64(0)
+	for _, c := range v.Conflicts {
+		conflicts += c.Count
+	}
+	line("vip_conflicts", conflicts)
 }
 
 // ageOf is in whole seconds; -1 for what has never happened.

@@ -22,7 +22,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"pen/cluster"
 	"pen/internal/config"
 	"pen/internal/control"
 	"pen/proxy"
@@ -35,14 +34,19 @@ type daemon struct {
 	journal *journal
 	syslog  *syslog // nil: the log goes to stderr
 	files   files
-	solo    *cluster.Solo
+	state   agreement
+	member  *member // nil: a node that stands alone
 	proxy   *proxy.Proxy
 	control *control.Server // nil: no control port
 
-	line *config.CommandLine
+	line    *config.CommandLine
+	version string
 
 	// end stops the process in good order. It may be called more than once.
 	end context.CancelFunc
+
+	// news asks for a look at the state; room for one.
+	news chan struct{}
 
 	local atomic.Pointer[config.Local] // never changed, only replaced, under change
 
@@ -67,7 +71,11 @@ func (d *daemon) serve(ctx context.Context) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	group.Go(func() error { return d.solo.Run(parts) })
+	if d.member != nil {
+		group.Go(func() error { return d.member.run(parts) })
+	} else {
+		group.Go(func() error { return d.state.Run(parts) })
+	}
 	group.Go(func() error { return d.proxy.Run(parts) })
 	group.Go(func() error { return d.reconcile(parts) })
 	group.Go(func() error { return d.signals(parts) })
@@ -76,16 +84,26 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		d.drain(parts)
+		d.leave(parts)
 	case <-parts.Done(): // a part failed
 	}
 	stop()
 	return group.Wait()
 }
 
+// leave ends the service in good order: a holder hands over, one that stands
+// alone lets connections finish.
+func (d *daemon) leave(ctx context.Context) {
+	if d.member != nil {
+		d.member.leave(ctx)
+		return
+	}
+	d.drain(ctx)
+}
+
 // drain lets connections finish for as long as drain_timeout allows.
 func (d *daemon) drain(ctx context.Context) {
-	patience := time.Duration(d.solo.View().Global.DrainTimeout) * time.Second
+	patience := time.Duration(d.state.View().Global.DrainTimeout) * time.Second
 	if patience <= 0 {
 		return
 	}
@@ -103,18 +121,31 @@ func (d *daemon) drain(ctx context.Context) {
 // such as marks of failed servers.
 func (d *daemon) reconcile(ctx context.Context) error {
 	for {
-		changed := d.solo.Watch()
-		d.change.Lock()
-		err := d.proxy.Configure(d.solo.View())
-		d.change.Unlock()
-		if err != nil {
-			d.log.Error("settings are not in force", "err", err)
-		}
+		changed := d.state.Watch()
+		d.configure()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-d.news:
 		}
+	}
+}
+
+// configure brings the data plane up to the present view. A cluster that has no
+// settings yet leaves it as it is.
+func (d *daemon) configure() {
+	if d.member != nil && (!d.member.settled.Load() || d.member.self.Witness) {
+		return
+	}
+	d.change.Lock()
+	err := d.proxy.Configure(d.state.View())
+	d.change.Unlock()
+	if d.member != nil {
+		d.member.unopened.Store(&err)
+	}
+	if err != nil {
+		d.log.Error("settings are not in force", "err", err)
 	}
 }
 
@@ -124,19 +155,22 @@ func (d *daemon) reconcile(ctx context.Context) error {
 func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local func(*config.Local)) error {
 	d.change.Lock()
 	defer d.change.Unlock()
+	if d.member != nil && len(ops) > 0 && !d.member.settled.Load() {
+		return errUnsettled
+	}
 	if slices.ContainsFunc(ops, marks) {
 		// What this node has seen of the server until now comes before the
 		// operator's word about it, and not after.
 		if err := d.proxy.Settle(ctx); err != nil {
 			return err
 		}
-		if err := d.proxy.Configure(d.solo.View()); err != nil {
+		if err := d.proxy.Configure(d.state.View()); err != nil {
 			return err
 		}
 	}
 	if len(ops) > 0 {
-		c := state.Command{Time: state.At(time.Now()), By: by, Ops: ops}
-		before := d.solo.View()
+		c := state.Command{Time: state.At(time.Now()), By: d.signed(by), Ops: ops}
+		before := d.state.View()
 		view, err := before.With(c)
 		if err != nil {
 			return err
@@ -147,12 +181,12 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 		if err := d.proxy.Prepare(view); err != nil {
 			return err
 		}
-		res, err := d.solo.Propose(ctx, c)
+		res, err := d.state.Propose(ctx, c)
 		if err = errors.Join(err, res.Err); err != nil {
 			_ = d.proxy.Prepare(before) // closes what was opened for the change
 			return err
 		}
-		if err := d.proxy.Configure(d.solo.View()); err != nil {
+		if err := d.proxy.Configure(d.state.View()); err != nil {
 			return err
 		}
 	}
@@ -160,6 +194,16 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	local(&now)
 	d.adopt(now)
 	return nil
+}
+
+var errUnsettled = errors.New("the cluster has no settings yet: not enough of its nodes have found each other; see the word cluster")
+
+// signed names the node in the name of who asked for a change.
+func (d *daemon) signed(by string) string {
+	if d.member == nil {
+		return by
+	}
+	return by + " at " + d.member.self.Addr.Addr().String()
 }
 
 // marks tells whether an operation sets the mark of a server.
@@ -177,7 +221,7 @@ func (d *daemon) adopt(l config.Local) {
 // carryOut makes one statement come true. The error is a *config.Refused where
 // the original has an answer for it.
 func (d *daemon) carryOut(ctx context.Context, by string, s *config.Statement) error {
-	ops, err := s.Ops(ctx, nil, d.solo.View(), time.Now())
+	ops, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: time.Now()}.Ops(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -196,7 +240,10 @@ func (d *daemon) reload(ctx context.Context, by string) error {
 	if err != nil {
 		return err
 	}
-	view, named := d.solo.View(), servicesOf(statements)
+	if d.member != nil {
+		return d.member.reload(ctx, by, file, statements)
+	}
+	view, named := d.state.View(), servicesOf(statements)
 	ops := d.vanished(view, named)
 	if view, err = view.With(state.Command{Ops: ops}); err != nil {
 		return err
@@ -224,7 +271,7 @@ func (d *daemon) reseed(ctx context.Context, file []config.Statement) ([]state.O
 	if d.local.Load().DataDir == "" {
 		return nil, nil
 	}
-	plan, err := config.Planner{View: state.New().View(), Now: time.Now()}.Plan(ctx, d.line.With(file))
+	plan, err := d.wanted(ctx, file)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +297,7 @@ func (d *daemon) include(ctx context.Context, by, file string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := config.Planner{View: d.solo.View(), Local: *d.local.Load(), Now: time.Now(), Running: true}.Plan(ctx, statements)
+	plan, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: time.Now(), Running: true}.Plan(ctx, statements)
 	if err != nil {
 		return err
 	}
@@ -281,7 +328,7 @@ func servicesOf(statements []config.Statement) map[string]bool {
 // which permits everybody, the control port is for this machine alone: it may
 // have been emptied to be filled anew.
 func (d *daemon) permits(a netip.Addr) bool {
-	v := d.solo.View()
+	v := d.state.View()
 	if !restricted(v) {
 		return a.IsLoopback()
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"pen/internal/config"
 	"pen/internal/control"
 	"pen/state"
 )
@@ -33,6 +34,15 @@ func filesFor(connMax ...int) int {
 		need += 2 * max(n, 0)
 	}
 	return need
+}
+
+// filesOfMember is how many descriptors a node of a cluster needs beside those:
+// for its peers, strangers at its port, the log, the kernel and the guard.
+func filesOfMember(l *config.Local) int {
+	if !l.Clustered() {
+		return 0
+	}
+	return 256
 }
 
 // files is the limit of open files that is in force for this process.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"pen/cluster"
 	"pen/internal/config"
@@ -96,7 +95,7 @@ func preview(line *config.CommandLine, file startFile) (foreground, listening bo
 func run(ctx context.Context, c Config, file startFile, starter *starter) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	d := &daemon{end: end, line: c.Line, journal: newJournal(c.Stderr, 0)}
+	d := &daemon{end: end, line: c.Line, version: c.Version, journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
 	d.log = d.journal.log
 	plan, err := d.firstPlan(ctx, c, file)
 	if err != nil {
@@ -117,8 +116,7 @@ func (d *daemon) firstPlan(ctx context.Context, c Config, start startFile) (*con
 		return nil, err
 	}
 	statements := c.Line.With(file)
-	p := config.Planner{View: state.New().View(), Local: config.Local{File: c.Line.Local.File}, Now: time.Now()}
-	plan, err := p.Plan(ctx, statements)
+	plan, err := d.wanted(ctx, file)
 	if err != nil {
 		return nil, err
 	}
@@ -148,18 +146,24 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if err != nil {
 		return err
 	}
-	if d.files, err = raiseFiles(filesOf(plan.View)); err != nil {
+	if d.files, err = raiseFiles(filesOf(plan.View) + filesOfMember(local)); err != nil {
 		return err
 	}
-	if d.solo, err = cluster.OpenSolo(local.DataDir, d.log); err != nil {
-		return err
+	d.files -= files(filesOfMember(local))
+	if local.Clustered() {
+		err = d.openMember(plan)
+	} else {
+		d.state, err = cluster.OpenSolo(local.DataDir, d.log)
 	}
-	defer func() { err = errors.Join(err, d.solo.Close()) }()
-	seed, err := d.seed(plan.View)
 	if err != nil {
 		return err
 	}
-	d.proxy = proxy.New(proxy.Options{Log: d.log, Files: d.files.forTraffic(len(plan.View.Services)), Propose: d.solo.Propose})
+	defer func() { err = errors.Join(err, d.state.Close()) }()
+	seed, err := d.seed(plan.View, "start")
+	if err != nil {
+		return err
+	}
+	d.proxy = proxy.New(d.traffic(plan))
 	defer d.closePorts()
 	if err := d.openPorts(ctx, seed, local.Control, who); err != nil {
 		return err
@@ -167,7 +171,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if starter.waited() {
 		d.syslog = newSyslog(dialSyslog) // before the jail, which has no /dev/log
 	}
-	if err := d.confine(local.Chroot, who); err != nil {
+	if err := d.confine(local, who, plan.View); err != nil {
 		return err
 	}
 	pid, err := writePID(local.PidFile)
@@ -175,13 +179,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	defer pid.remove()
-	// Nothing that can go wrong is left, but for the disk: only now the state
-	// learns what this start wants.
-	res, err := d.solo.Propose(ctx, seed)
-	if err = errors.Join(err, res.Err); err != nil {
-		return err
-	}
-	if err := d.proxy.Configure(d.solo.View()); err != nil {
+	if err := d.begin(ctx, seed); err != nil {
 		return err
 	}
 	if err := d.detach(starter); err != nil {
@@ -190,15 +188,53 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	return d.serve(ctx)
 }
 
+// begin brings the settings of this start into the state, now that nothing that
+// can go wrong is left, but for the disk. In a cluster that is for later: the
+// others may have settings already.
+func (d *daemon) begin(ctx context.Context, seed state.Command) error {
+	if d.member != nil {
+		return nil
+	}
+	if len(seed.Ops) > 0 {
+		res, err := d.state.Propose(ctx, seed)
+		if err = errors.Join(err, res.Err); err != nil {
+			return err
+		}
+	}
+	return d.proxy.Configure(d.state.View())
+}
+
+// openMember makes this a node of a cluster.
+func (d *daemon) openMember(plan *config.Plan) error {
+	m, err := d.join(plan)
+	if err != nil {
+		return err
+	}
+	d.member, d.state = m, m.node
+	return nil
+}
+
+// traffic are the data plane's options.
+func (d *daemon) traffic(plan *config.Plan) proxy.Options {
+	local := d.local.Load()
+	return proxy.Options{
+		Log: d.log, Propose: d.state.Propose, Files: d.files.forTraffic(len(plan.View.Services)),
+		Virtual: virtual(local), Standby: len(local.VIPs) > 0,
+	}
+}
+
 // openPorts opens the control port, then the listeners, as they will be with the
 // seed. They accept nobody yet.
 func (d *daemon) openPorts(ctx context.Context, seed state.Command, text string, who *account) error {
-	view, err := d.solo.View().With(seed)
+	view, err := d.state.View().With(seed)
 	if err != nil {
 		return err
 	}
 	if err := d.openControl(ctx, view, text, who); err != nil {
 		return err
+	}
+	if d.member != nil && d.member.self.Witness {
+		return nil // it serves nobody
 	}
 	return d.proxy.Prepare(view)
 }
@@ -223,22 +259,31 @@ func (d *daemon) account(name string) (*account, error) {
 }
 
 // confine hands the state and the listeners over, shuts the process into the jail and makes it the
-// user that it shall be, for good.
-func (d *daemon) confine(dir string, who *account) error {
+// user that it shall be, for good, with no more privileges than v needs.
+func (d *daemon) confine(local *config.Local, who *account, v *state.View) error {
 	if who != nil {
-		if err := errors.Join(d.solo.Chown(who.uid, who.gid), d.proxy.Chown(who.uid, who.gid)); err != nil {
+		if err := errors.Join(d.state.Chown(who.uid, who.gid), d.proxy.Chown(who.uid, who.gid)); err != nil {
 			return err
 		}
 	}
-	if dir != "" {
-		if err := jail(dir); err != nil {
+	reachable := func() error { return nil }
+	if d.member != nil {
+		var err error
+		if reachable, err = d.member.foresee(local); err != nil {
 			return err
 		}
 	}
-	if who == nil {
-		return nil
+	if local.Chroot != "" {
+		if err := jail(local.Chroot); err != nil {
+			return err
+		}
 	}
-	return who.become()
+	if who != nil {
+		if err := who.become(needed(local, v)...); err != nil {
+			return err
+		}
+	}
+	return reachable()
 }
 
 // detach lets the process that waits for this one go. From then on the log is
@@ -249,28 +294,6 @@ func (d *daemon) detach(s *starter) error {
 	}
 	d.journal.toSyslog(d.syslog)
 	return s.ready()
-}
-
-// seed is the command that brings what the files and the command line ask for
-// into the state. A state that was restored has changes of the control port in
-// it, which stay: it gets what the files ask for otherwise than they did when
-// they were last read.
-func (d *daemon) seed(want *state.View) (state.Command, error) {
-	have, before := d.solo.View(), state.New()
-	if len(have.Seed) > 0 {
-		if res := before.ApplyBytes(have.Seed); res.Err != nil {
-			return state.Command{}, fmt.Errorf("settings that the data directory remembers: %w", res.Err)
-		}
-	}
-	ops := state.Merge(before.View(), want, have)
-	remember, err := seedOf(want)
-	return state.Command{Time: state.At(time.Now()), By: "start", Ops: append(ops, remember)}, err
-}
-
-// seedOf remembers the settings of v as what the files gave.
-func seedOf(v *state.View) (state.Op, error) {
-	b, err := state.Command{Ops: state.Ops(v)}.Append(nil)
-	return state.SeedWith{Seed: b}, err
 }
 
 // openControl opens the control port, if one is asked for. Its socket will

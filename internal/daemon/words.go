@@ -30,6 +30,7 @@ type question struct {
 // the log; the peer gets what was written.
 var handlers = map[string]func(*daemon, context.Context, question) error{
 	"close":      (*daemon).closeConnection,
+	"cluster":    (*daemon).clusterWord,
 	"connection": (*daemon).connection,
 	"counters":   (*daemon).counters,
 	"exit":       (*daemon).exit,
@@ -63,7 +64,7 @@ func (d *daemon) answer(ctx context.Context, from control.Peer, line string, w i
 
 // obey carries a statement out and writes the reply.
 func (d *daemon) obey(ctx context.Context, q question) error {
-	if q.Word.PerService && q.Word.Kind == config.KindRead && d.solo.View().Service(q.Service) == nil {
+	if q.Word.PerService && q.Word.Kind == config.KindRead && d.state.View().Service(q.Service) == nil {
 		return refuse(q.w, fmt.Errorf("there is no service %s; the word services tells which there are", q.Service))
 	}
 	if handle := handlers[q.Word.Name]; handle != nil {
@@ -80,7 +81,7 @@ func (d *daemon) obey(ctx context.Context, q question) error {
 			return refuse(q.w, err)
 		}
 	}
-	q.w.WriteString(q.Reply(d.solo.View(), d.local.Load()))
+	q.w.WriteString(q.Reply(d.state.View(), d.local.Load()))
 	return nil
 }
 
@@ -105,7 +106,7 @@ func refuse(w *bufio.Writer, err error) error {
 }
 
 func (d *daemon) servers(_ context.Context, q question) error {
-	s := d.solo.View().Service(q.Service)
+	s := d.state.View().Service(q.Service)
 	figures := d.proxy.Servers(q.Service)
 	for i := range s.Servers {
 		sv := &s.Servers[i]
@@ -115,6 +116,9 @@ func (d *daemon) servers(_ context.Context, q question) error {
 		}
 		fmt.Fprintf(q.w, "%d addr %s port %d conn %d max %d hard %d weight %d prio %d sx %d rx %d\n",
 			i, address(sv), port(sv), f.Conns, sv.Soft, sv.Hard, sv.Weight, sv.Prio, f.Sent, f.Received)
+	}
+	if whose := d.whose(); whose != "" {
+		fmt.Fprintln(q.w, whose)
 	}
 	return nil
 }
@@ -148,7 +152,7 @@ func clientText(a netip.Addr) string {
 
 // services tells them all, with what a glance wants to know.
 func (d *daemon) services(_ context.Context, q question) error {
-	for _, s := range d.solo.View().Services {
+	for _, s := range d.state.View().Services {
 		listen := d.proxy.Address(s.Name)
 		if listen == "" {
 			listen = "-"
@@ -250,7 +254,7 @@ func (d *daemon) write(_ context.Context, q question) error {
 	if file == "" {
 		return refuse(q.w, errors.New("there is no file to write to: name one, or start with -F FILE"))
 	}
-	if err := config.Save(file, d.solo.View(), *local, time.Now()); err != nil {
+	if err := config.Save(file, d.state.View(), *local, time.Now()); err != nil {
 		return refuse(q.w, err)
 	}
 	return nil
@@ -260,7 +264,8 @@ func (d *daemon) write(_ context.Context, q question) error {
 func (d *daemon) report(service string) *report {
 	return &report{
 		now:         time.Now(),
-		service:     d.solo.View().Service(service),
+		whose:       d.whose(),
+		service:     d.state.View().Service(service),
 		stats:       d.proxy.Stats(service),
 		servers:     d.proxy.Servers(service),
 		clients:     d.proxy.Clients(service),
@@ -325,7 +330,7 @@ func (d *daemon) tell(ctx context.Context) {
 		}
 		return
 	}
-	for _, s := range d.solo.View().Services {
+	for _, s := range d.state.View().Services {
 		d.report(s.Name).log(d.log)
 	}
 }

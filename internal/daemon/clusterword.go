@@ -1,0 +1,323 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"pen/cluster"
+	"pen/vip"
+)
+
+var errAlone = errors.New("this node stands alone: the words cluster, cluster_key and peers make it one of several")
+
+// clusterWord answers and carries out `cluster ...`.
+func (d *daemon) clusterWord(ctx context.Context, q question) error {
+	if d.member == nil {
+		return refuse(q.w, errAlone)
+	}
+	what, node := "", ""
+	if len(q.Args) > 0 {
+		what = q.Args[0].Text
+	}
+	if len(q.Args) > 1 {
+		node = q.Args[1].Text
+	}
+	var err error
+	switch what {
+	case "":
+		return d.member.picture().table(q.w)
+	case "json":
+		e := json.NewEncoder(q.w)
+		e.SetIndent("", "  ")
+		return e.Encode(d.member.picture())
+	case "transfer":
+		err = d.member.node.Transfer(ctx, node)
+	case "drain":
+		err = d.member.node.Drain(ctx, d.signed(q.by), node)
+	case "undrain":
+		err = d.member.node.Undrain(ctx, d.signed(q.by), node)
+	}
+	if err != nil {
+		return refuse(q.w, err)
+	}
+	d.log.Info("cluster", "do", what, "member", node, "by", q.by)
+	return nil
+}
+
+// picture is the cluster as this node sees it.
+type picture struct {
+	Now time.Time `json:"now"`
+	cluster.NodeStatus
+	Address  *addressPicture `json:"address,omitempty"` // of this node; nil: nothing to hold
+	Clients  int             `json:"clients"`           // in the tables of all services
+	Services int             `json:"services"`
+	Settled  bool            `json:"settled"` // this node knows the settings
+}
+
+// addressPicture is what the kernel of this node does.
+type addressPicture struct {
+	Addresses []string       `json:"addresses"`
+	Held      bool           `json:"held"`
+	Answering bool           `json:"answering"`
+	Since     *time.Time     `json:"since,omitempty"`
+	Carrier   bool           `json:"carrier"`
+	Fences    vip.Fences     `json:"fences"`
+	Readded   uint64         `json:"readded"`
+	Lapsed    uint64         `json:"lapsed"`
+	Announced uint64         `json:"announced"`
+	Conflicts []vip.Conflict `json:"conflicts"`
+	Err       string         `json:"err,omitempty"`
+}
+
+func (m *member) picture() *picture {
+	v := m.state.View()
+	p := &picture{Now: time.Now(), NodeStatus: m.node.Status(), Services: len(v.Services), Settled: m.settled.Load()}
+	for _, s := range v.Services {
+		p.Clients += s.Clients().Len()
+	}
+	if m.vip != nil {
+		p.Address = m.addressPicture()
+	}
+	return p
+}
+
+func (m *member) addressPicture() *addressPicture {
+	s := m.vip.State()
+	a := &addressPicture{
+		Held: s.Held, Answering: s.Answering, Carrier: s.Carrier, Fences: s.Fences,
+		Readded: s.Readded, Lapsed: s.Lapsed, Announced: s.Announced, Conflicts: s.Conflicts,
+	}
+	for _, v := range m.local.Load().VIPs {
+		a.Addresses = append(a.Addresses, vip.Address(v).String())
+	}
+	if s.Held {
+		a.Since = &s.Since
+	}
+	if s.Err != nil {
+		a.Err = s.Err.Error()
+	}
+	return a
+}
+
+// table writes the picture for people. What this node has not heard lately is
+// marked with how old it is.
+func (p *picture) table(w io.Writer) error {
+	fmt.Fprintf(w, "cluster %s, seen from %s: %s\n", p.Cluster, p.name(p.Self.String()), p.quorum())
+	fmt.Fprintf(w, "%s\n", p.holder())
+	fmt.Fprintf(w, "%s\n", p.moves())
+	fmt.Fprintf(w, "%s\n\n", p.replication())
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tROLE\tSTATE\tADDRESS\tPRIO\tAPPLIED\tLAG\tELIGIBLE\tVERSION\tFILE")
+	for i := range p.Members {
+		m := &p.Members[i]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", p.called(m), m.Role, p.stateOf(m), m.Addr, m.Priority,
+			m.Applied, m.Lag, eligibleText(m), cmp.Or(m.Version, "-"), p.fileOf(m))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return p.troubles(w)
+}
+
+func (p *picture) quorum() string {
+	text := fmt.Sprintf("quorum %d of %d", p.Living, p.Voters)
+	switch {
+	case p.Voters == 0:
+		return "not formed yet, waiting for a majority of the peers"
+	case !p.Quorum:
+		return "no " + text + ": nothing can be changed, and nobody holds the address"
+	}
+	return text
+}
+
+// holder tells who has the address, since when and for how long it is certain.
+func (p *picture) holder() string {
+	for i := range p.Members {
+		m := &p.Members[i]
+		if !m.Holding {
+			continue
+		}
+		text := fmt.Sprintf("holder %s since %s", p.nameOf(m), p.ago(m.HoldingSince))
+		if m.Self {
+			return text + fmt.Sprintf(", lease for %d ms, term %d", max(p.Lease.Until.Sub(p.Now).Milliseconds(), 0), p.Term)
+		}
+		return text + fmt.Sprintf(", term %d, heard %s", p.Term, p.ago(m.Heard))
+	}
+	if p.Leader != "" {
+		return fmt.Sprintf("holder none; leader %s, term %d", p.name(p.Leader), p.Term)
+	}
+	return fmt.Sprintf("holder none, leader none, term %d", p.Term)
+}
+
+func (p *picture) moves() string {
+	if p.Moves == 0 {
+		return "moves 0 since this node started"
+	}
+	m := p.LastMove
+	return fmt.Sprintf("moves %d, the last from %s to %s %s in term %d: %s",
+		p.Moves, p.name(m.From), p.name(m.To), p.ago(m.At), m.Term, cmp.Or(m.Reason, "unknown"))
+}
+
+// replication tells what would be forgotten if the holder died now.
+func (p *picture) replication() string {
+	text := fmt.Sprintf("clients %d", p.Clients)
+	for i := range p.Members {
+		if m := &p.Members[i]; m.Holding {
+			text += fmt.Sprintf(", not replicated %d", m.Unreplicated)
+			if m.Unreplicated > 0 {
+				text += fmt.Sprintf(", the oldest for %s", m.UnreplicatedAge.Round(time.Millisecond))
+			}
+			if !m.Self {
+				text += fmt.Sprintf(" (%s's figures)", p.nameOf(m))
+			}
+		}
+	}
+	return text
+}
+
+func (p *picture) troubles(w io.Writer) error {
+	var lines []string
+	if a := p.Address; a != nil {
+		if a.Err != "" {
+			lines = append(lines, "address: "+a.Err)
+		}
+		if a.Held && !a.Fences.NFT {
+			lines = append(lines, "address: no kernel lease: nf_tables is missing")
+		}
+		if a.Held && !a.Fences.Guard {
+			lines = append(lines, "address: the guard does not answer")
+		}
+		for _, c := range a.Conflicts {
+			lines = append(lines, fmt.Sprintf("address: %s was claimed by %s on %s, %d times, last %s", c.Addr, c.MAC, c.Link, c.Count, p.ago(c.Last)))
+		}
+	}
+	for i := range p.Members {
+		if m := &p.Members[i]; m.Heartbeat != 0 && p.heartbeat() != m.Heartbeat {
+			lines = append(lines, fmt.Sprintf("%s has another timing: %s instead of %s; the smallest counts", p.nameOf(m), m.Heartbeat, p.heartbeat()))
+		}
+	}
+	for _, r := range p.Refused {
+		lines = append(lines, fmt.Sprintf("refused %s, %d times, last %s: %s: %s", r.Peer, r.Count, p.ago(r.Last), r.Reason, r.Detail))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(lines, "\n"))
+	return err
+}
+
+// heartbeat is this node's timeout.
+func (p *picture) heartbeat() time.Duration {
+	for i := range p.Members {
+		if p.Members[i].Self {
+			return p.Members[i].Heartbeat
+		}
+	}
+	return 0
+}
+
+func (p *picture) stateOf(m *cluster.MemberStatus) string {
+	switch {
+	case m.Holding && m.Alive:
+		return "HOLDER"
+	case !m.Alive && m.Heard.IsZero():
+		return "silent"
+	case !m.Alive:
+		return "silent for " + p.span(m.Heard)
+	case m.Role == "absent":
+		return "not in the cluster"
+	case m.Leader:
+		return "leader"
+	}
+	return "standby"
+}
+
+func eligibleText(m *cluster.MemberStatus) string {
+	if m.Eligible {
+		return "yes"
+	}
+	return "no: " + cmp.Or(m.Why, "unknown")
+}
+
+func (p *picture) fileOf(m *cluster.MemberStatus) string {
+	for i := range p.Members {
+		self := &p.Members[i]
+		switch {
+		case !self.Self || m.Digest == 0 || self.Digest == 0:
+		case m.Digest == self.Digest:
+			return "same"
+		default:
+			return "DIFFERS"
+		}
+	}
+	return "unknown"
+}
+
+// called is a node's name in the table; the one that was asked has a star.
+func (p *picture) called(m *cluster.MemberStatus) string {
+	if m.Self {
+		return p.nameOf(m) + "*"
+	}
+	return p.nameOf(m)
+}
+
+// nameOf is the node's name, or its address where the name says too little.
+func (p *picture) nameOf(m *cluster.MemberStatus) string {
+	twins := 0
+	for i := range p.Members {
+		if p.Members[i].Name == m.Name {
+			twins++
+		}
+	}
+	if m.Name == "" || twins > 1 {
+		return m.Addr.Addr().String()
+	}
+	return m.Name
+}
+
+// name is what people call the node with that id.
+func (p *picture) name(id string) string {
+	for i := range p.Members {
+		if p.Members[i].ID.String() == id {
+			return p.nameOf(&p.Members[i])
+		}
+	}
+	return cmp.Or(id, "nobody")
+}
+
+func (p *picture) ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return p.span(t) + " ago"
+}
+
+func (p *picture) span(t time.Time) string {
+	d := p.Now.Sub(t)
+	if d > time.Second {
+		return d.Round(time.Second).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+// whose tells whose figures a report of this node shows, if that is a question.
+func (d *daemon) whose() string {
+	if d.member == nil || d.member.vip == nil || d.member.since.Load() != 0 {
+		return ""
+	}
+	p := d.member.picture()
+	text := "figures of " + p.name(p.Self.String()) + ", which stands by; "
+	for i := range p.Members {
+		if m := &p.Members[i]; m.Holding && m.Alive {
+			return text + p.nameOf(m) + " holds the address"
+		}
+	}
+	return text + "nobody is known to hold the address"
+}

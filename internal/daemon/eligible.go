@@ -1,0 +1,44 @@
+package daemon
+
+import (
+	"errors"
+
+	"pen/vip"
+)
+
+// readiness is what this node's fitness to hold the addresses depends on, as
+// far as only the node itself can see it.
+type readiness struct {
+	stopping  bool
+	settled   bool   // the settings of the cluster are known here
+	behind    uint64 // commands that are agreed on and not applied here
+	listeners error  // why not all listeners are open
+	address   vip.State
+}
+
+// behindMax is how far a node may be behind: it catches up in the time of one
+// round trip.
+const behindMax = 1024
+
+// eligible tells whether a node could hold the addresses, and if not, why.
+func (r readiness) eligible() (ok bool, why string) {
+	switch {
+	case r.stopping:
+		why = "stopping"
+	case !r.settled:
+		why = "it does not know the settings yet"
+	case r.listeners != nil:
+		why = r.listeners.Error()
+	case !r.address.Carrier:
+		why = "no carrier"
+	case !r.address.Held && r.address.Err != nil:
+		why = r.address.Err.Error()
+	case r.behind > behindMax:
+		why = "catching up"
+	default:
+		return true, ""
+	}
+	return false, why
+}
+
+var errNotOpen = errors.New("the listeners are not open yet")

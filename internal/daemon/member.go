@@ -1,0 +1,401 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"pen/cluster"
+	"pen/internal/config"
+	"pen/state"
+	"pen/vip"
+)
+
+// member is what a node of a cluster has beside one that stands alone.
+type member struct {
+	*daemon
+	node   *cluster.Node
+	vip    *vip.VIP  // nil: nothing to hold
+	notify *notifier // nil: nobody to tell
+	holder holder
+	self   config.Peer
+
+	holding context.Context
+	stop    context.CancelFunc // ends holding
+	held    chan struct{}      // closed when the last term has been undone
+
+	want     *state.View // what this node's file and command line ask for
+	stopping atomic.Bool
+	settled  atomic.Bool           // the cluster has settings, and this node knows them
+	unopened atomic.Pointer[error] // why not all listeners are open
+	since    atomic.Int64          // when the addresses came to this node, in Unix nanoseconds; 0: not here
+}
+
+// join opens this node's part in the cluster: its port, its log and what it
+// needs to hold the addresses.
+func (d *daemon) join(plan *config.Plan) (*member, error) {
+	m := &member{daemon: d, want: plan.View, held: make(chan struct{})}
+	m.holding, m.stop = context.WithCancel(context.Background())
+	local := d.local.Load()
+	self, err := selfOf(local)
+	if err != nil {
+		return nil, err
+	}
+	m.self = self
+	key, err := cluster.ReadKey(local.ClusterKey)
+	if err != nil {
+		return nil, fmt.Errorf("cluster_key: %w", err)
+	}
+	if len(local.VIPs) > 0 && !self.Witness {
+		if m.vip, err = vip.New(vipConfig(local, d.log)); err != nil {
+			return nil, err
+		}
+	}
+	c := cluster.Config{
+		Name: local.Cluster, Key: key, Self: self.Addr, Node: nodeName(), Dir: local.DataDir,
+		Heartbeat: local.Timing(), Preempt: local.Preempt,
+		Version: d.version, Digest: digest(plan.View, local.Membership), Log: d.log,
+	}
+	for _, p := range local.Peers {
+		c.Peers = append(c.Peers, cluster.Peer(p))
+	}
+	if local.Notify != "" {
+		if m.notify, err = newNotifier(local.Notify, local.Cluster, c.Node, d.log); err != nil {
+			return nil, err
+		}
+	}
+	if m.node, err = cluster.Open(c); err != nil {
+		return nil, err
+	}
+	m.unopened.Store(&errNotOpen)
+	m.holder = holder{
+		leases: m.node, address: m.vip, log: d.log, heartbeat: c.Heartbeat,
+		may: m.may, led: m.led, tell: m.became,
+	}
+	return m, nil
+}
+
+// nodeName is what people call this node.
+func nodeName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "pen"
+	}
+	return name
+}
+
+func vipConfig(l *config.Local, log *slog.Logger) vip.Config {
+	c := vip.Config{Name: l.Cluster, Lease: l.Timing() / 2, Log: log}
+	for _, a := range l.VIPs {
+		c.Addresses = append(c.Addresses, vip.Address(a))
+	}
+	return c
+}
+
+// virtual are the addresses that a bare port to listen on means.
+func virtual(l *config.Local) []netip.Addr {
+	var all []netip.Addr
+	for _, a := range l.VIPs {
+		all = append(all, a.Prefix.Addr())
+	}
+	return all
+}
+
+// selfOf finds out which of the peers this node is: the one that was named, or
+// the one that has an address of this machine.
+func selfOf(l *config.Local) (config.Peer, error) {
+	if l.Self.IsValid() {
+		i := slices.IndexFunc(l.Peers, func(p config.Peer) bool { return p.Addr == l.Self })
+		if i < 0 {
+			return config.Peer{}, fmt.Errorf("self %s is not among the peers", l.Self)
+		}
+		return l.Peers[i], nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return config.Peer{}, fmt.Errorf("addresses of this machine: %w", err)
+	}
+	var mine []config.Peer
+	for _, p := range l.Peers {
+		if slices.ContainsFunc(addrs, func(a net.Addr) bool { return addressOf(a) == p.Addr.Addr() }) {
+			mine = append(mine, p)
+		}
+	}
+	switch len(mine) {
+	case 0:
+		return config.Peer{}, errors.New("no address of this machine is among the peers: add it to peers, or name this node with self")
+	case 1:
+		return mine[0], nil
+	}
+	return config.Peer{}, fmt.Errorf("this machine is both %s and %s of the peers: name one with self", mine[0].Addr, mine[1].Addr)
+}
+
+func addressOf(a net.Addr) netip.Addr {
+	if n, ok := a.(*net.IPNet); ok {
+		ip, _ := netip.AddrFromSlice(n.IP)
+		return ip.Unmap()
+	}
+	return netip.Addr{}
+}
+
+// foresee returns a function that tells, when the process is in its jail and its
+// user, what will be out of its reach there when it is needed.
+func (m *member) foresee(l *config.Local) (func() error, error) {
+	dir := filepath.Join(l.DataDir, "cluster")
+	was, err := os.Stat(dir)
+	return func() error {
+		errs := []error{stillOurs(dir, was)}
+		if m.vip != nil {
+			errs = append(errs, guardable())
+		}
+		if m.notify != nil {
+			errs = append(errs, checkNotify(l.Notify))
+		}
+		return errors.Join(errs...)
+	}, err
+}
+
+// run takes part until ctx ends. Then the addresses go first, the word that they
+// are free is given, and the cluster is left last.
+func (m *member) run(ctx context.Context) error {
+	always := context.WithoutCancel(ctx)
+	group, parts := errgroup.WithContext(always)
+	agreeing, leave := context.WithCancel(parts)
+	defer leave()
+	group.Go(func() error { return m.node.Run(agreeing) })
+	group.Go(func() error { m.found(agreeing); return nil })
+	group.Go(func() error { m.report(agreeing); return nil })
+	telling, told := context.WithCancel(always)
+	defer told()
+	if m.notify != nil {
+		group.Go(func() error { return m.notify.run(telling) })
+	}
+	addressing, letGo := context.WithCancel(always)
+	defer letGo()
+	var gone sync.WaitGroup
+	m.holder.traffic = m.proxy
+	go m.hold()
+	if m.vip != nil {
+		ended := make(chan error, 1)
+		gone.Go(func() { ended <- m.vip.Run(addressing) })
+		group.Go(func() error { return <-ended })
+	}
+	select {
+	case <-ctx.Done():
+	case <-parts.Done(): // a part failed
+	}
+	m.stop()
+	<-m.held
+	letGo()
+	gone.Wait()
+	leave()
+	told()
+	return group.Wait()
+}
+
+// hold holds the addresses whenever it is this node's turn, until stop.
+func (m *member) hold() {
+	defer close(m.held)
+	if m.vip != nil {
+		m.holder.run(m.holding)
+	}
+}
+
+// leave gives the addresses away, if they are here, before anything else of this
+// process ends: to another node, or else to nobody.
+func (m *member) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if m.vip != nil && m.node.Lease().Valid {
+		if err := m.node.Transfer(ctx, ""); err != nil {
+			m.log.Warn("nobody takes the addresses over", "err", err)
+		} else {
+			m.holder.until(ctx, takeover+m.holder.heartbeat, func() bool { return m.vip.State().Clear })
+		}
+	}
+	m.stopping.Store(true)
+	m.judge()
+	m.stop()
+	select {
+	case <-m.held:
+	case <-ctx.Done():
+	}
+}
+
+// may tells whether this node may take the addresses.
+func (m *member) may() bool {
+	ok, _ := m.fit()
+	return ok && !m.state.View().Drained(m.node.ID())
+}
+
+// led tells whether another node leads in a later term.
+func (m *member) led(term uint64) bool {
+	leader, now := m.node.Leader()
+	return leader != "" && leader != m.node.ID() && now > term
+}
+
+// became notes what this node is now.
+func (m *member) became(p part, term uint64) {
+	since := int64(0)
+	if p == partHolder {
+		since = time.Now().UnixNano()
+	}
+	m.since.Store(since)
+	if m.notify != nil {
+		m.notify.tell(string(p), term)
+	}
+}
+
+// report keeps the cluster informed of what this node could do, and the guard
+// able to speak for it.
+func (m *member) report(ctx context.Context) {
+	tick := time.NewTicker(m.holder.heartbeat)
+	defer tick.Stop()
+	var spoken []cluster.ReleaseConn
+	for {
+		m.judge()
+		m.node.SetFacts(m.facts())
+		if m.vip != nil {
+			spoken = m.arm(spoken)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-m.addressChanged():
+		}
+	}
+}
+
+func (m *member) addressChanged() <-chan struct{} {
+	if m.vip == nil {
+		return nil
+	}
+	return m.vip.Changed()
+}
+
+// facts is what the others show of this node.
+func (m *member) facts() cluster.Facts {
+	var f cluster.Facts
+	since := m.since.Load()
+	if since == 0 {
+		return f
+	}
+	f.Holding, f.Since = true, time.Unix(0, since)
+	for _, s := range m.state.View().Services {
+		stats := m.proxy.Stats(s.Name)
+		f.Unreplicated += stats.Recent
+		f.UnreplicatedAge = max(f.UnreplicatedAge, stats.RecentAge)
+	}
+	return f
+}
+
+// judge says whether this node is eligible.
+func (m *member) judge() { m.node.SetEligible(m.fit()) }
+
+func (m *member) fit() (ok bool, why string) {
+	r := readiness{stopping: m.stopping.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load()}
+	if m.vip == nil {
+		return false, "no vip"
+	}
+	r.address = m.vip.State()
+	r.behind = m.node.Behind()
+	return r.eligible()
+}
+
+// arm gives the guard the connections over which it can say that this node has
+// died, when they are others than before.
+func (m *member) arm(before []cluster.ReleaseConn) []cluster.ReleaseConn {
+	now := m.node.ReleaseConns()
+	slices.SortFunc(now, func(a, b cluster.ReleaseConn) int { return slices.Compare(a.Peer[:], b.Peer[:]) })
+	if slices.EqualFunc(before, now, func(a, b cluster.ReleaseConn) bool { return a.Conn == b.Conn }) {
+		return before
+	}
+	var files []*os.File
+	for _, c := range now {
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			if f, err := tcp.File(); err == nil {
+				files = append(files, f)
+			}
+		}
+	}
+	m.vip.GuardConns(files, m.node.ReleaseMessage)
+	return now
+}
+
+// found gives a new cluster its settings. In one that has some this node
+// compares them with its file.
+func (m *member) found(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-m.node.Formed():
+	}
+	merged := !m.node.Brought()
+	for {
+		leases, views := m.node.Changed(), m.node.Watch()
+		seeded := len(m.node.View().Seed) > 0
+		if seeded && merged {
+			break
+		}
+		// A state that a single node brings along comes first.
+		if m.node.Lease().Valid && (seeded || merged) {
+			if err := m.seedCluster(ctx); err != nil {
+				m.log.Warn("the settings of the file are not the cluster's yet", "err", err)
+			} else {
+				merged = true
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-leases:
+		case <-views:
+		case <-time.After(m.holder.heartbeat):
+		}
+	}
+	m.settle()
+}
+
+// seedCluster makes this node's file the settings of the cluster: once, whoever
+// tries it.
+func (m *member) seedCluster(ctx context.Context) error {
+	c, err := m.seed(m.want, "start")
+	if err != nil {
+		return err
+	}
+	once := sha256.Sum256(fmt.Appendf(nil, "seed of %s", m.node.Status().Formation))
+	c.Ops = append([]state.Op{state.Request{ID: state.RequestID(once[:16])}}, c.Ops...)
+	res, err := m.node.Propose(ctx, c)
+	return errors.Join(err, res.Err)
+}
+
+// settle takes the cluster's settings as this node's, and tells if the file says
+// something else.
+func (m *member) settle() {
+	c, err := m.seed(m.want, "")
+	switch {
+	case err != nil:
+		m.log.Error("compare the settings with the file", "err", err)
+	case len(c.Ops) > 0:
+		m.log.Warn("the file differs from the cluster's settings, which count; reload takes the file's", "differences", len(c.Ops))
+	}
+	m.settled.Store(true)
+	select {
+	case m.news <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"pen/internal/config"
+	"pen/state"
+)
+
+// seed is the command that brings what the files and the command line ask for
+// into the state. A state that was restored, or that other nodes have made, has
+// changes of the control port in it, which stay: it gets what the files ask for
+// otherwise than they did when they were last read.
+func (d *daemon) seed(want *state.View, by string) (state.Command, error) {
+	have, before := d.state.View(), state.New()
+	if len(have.Seed) > 0 {
+		if res := before.ApplyBytes(have.Seed); res.Err != nil {
+			return state.Command{}, fmt.Errorf("settings that were read last: %w", res.Err)
+		}
+	}
+	ops := state.Merge(before.View(), want, have)
+	remember, err := seedOf(want)
+	if err != nil {
+		return state.Command{}, err
+	}
+	if len(ops) > 0 || !bytes.Equal(remember.Seed, have.Seed) {
+		ops = append(ops, remember)
+	}
+	return state.Command{Time: state.At(time.Now()), By: by, Ops: ops}, nil
+}
+
+// seedOf remembers the settings of v as what the files gave.
+func seedOf(v *state.View) (state.SeedWith, error) {
+	b, err := state.Command{Ops: state.Ops(v)}.Append(nil)
+	return state.SeedWith{Seed: b}, err
+}
+
+// wanted is what a start with this command line and these statements of the file
+// would ask for.
+func (d *daemon) wanted(ctx context.Context, file []config.Statement) (*config.Plan, error) {
+	p := config.Planner{View: state.New().View(), Local: config.Local{File: d.line.Local.File}, Now: time.Now()}
+	return p.Plan(ctx, d.line.With(file))
+}
+
+// digest tells configurations apart, for people who compare nodes. What only one
+// node's file should say is not in it.
+func digest(v *state.View, m config.Membership) uint64 {
+	b, err := state.Command{Ops: state.Ops(v)}.Append(nil)
+	if err != nil {
+		return 0
+	}
+	b = fmt.Appendf(b, "%q %v %v %v %v", m.Cluster, m.Peers, m.VIPs, m.Heartbeat, m.Preempt)
+	sum := sha256.Sum256(b)
+	return max(binary.BigEndian.Uint64(sum[:]), 1)
+}
+
+// reload takes over what has changed in this node's file since any node's was
+// last read, as one command. After that the others' reload of the same file finds
+// nothing to do.
+func (m *member) reload(ctx context.Context, by, file string, statements []config.Statement) error {
+	plan, err := m.wanted(ctx, statements)
+	if err != nil {
+		return err
+	}
+	c, err := m.seed(plan.View, by)
+	if err != nil {
+		return err
+	}
+	if err := m.propose(ctx, by, c.Ops, setAll(statements)); err != nil {
+		return err
+	}
+	for _, word := range m.local.Load().Differs(plan.Local.Membership) {
+		m.log.Warn("changed in the file, and as it was until pen is started again", "word", word)
+	}
+	m.want = plan.View
+	m.log.Info("settings read again", "file", file, "by", by, "changes", len(c.Ops))
+	return nil
+}
