@@ -12,13 +12,19 @@ import (
 
 // status is what `cluster json` says, as far as it matters here.
 type status struct {
-	Holder  string
-	Quorum  bool
-	Members []struct {
-		Name, Addr, State string
-		Eligible          bool
-		SameFile          bool
-	}
+	Quorum  bool     `json:"quorum"`
+	Members []member `json:"members"`
+}
+
+type member struct {
+	Name     string `json:"name"`
+	Addr     string `json:"addr"`
+	Alive    bool   `json:"alive"`
+	Eligible bool   `json:"eligible"`
+	Why      string `json:"why"`
+	Holding  bool   `json:"holding"`
+	Drained  bool   `json:"drained"`
+	Digest   uint64 `json:"digest"`
 }
 
 func (s *suite) status(ctx context.Context, n *lab.Node) (st status, err error) {
@@ -32,26 +38,42 @@ func (s *suite) status(ctx context.Context, n *lab.Node) (st status, err error) 
 	return st, nil
 }
 
-// agreed is the holder in the eyes of all nodes, or why there is none.
+// agreed is the address of the holder in the eyes of all nodes, or why there is none.
 func (s *suite) agreed(ctx context.Context) (holder, why string) {
 	for _, n := range s.Nodes {
 		st, err := s.status(ctx, n)
-		switch {
-		case err != nil:
+		if err != nil {
 			return "", err.Error()
-		case !st.Quorum || st.Holder == "":
-			return "", fmt.Sprintf("%s sees no holder or no quorum: %+v", n.Name, st)
-		case holder != "" && st.Holder != holder:
-			return "", fmt.Sprintf("%s says that %s holds the address, another that %s does", n.Name, st.Holder, holder)
-		case len(st.Members) != len(s.Nodes):
-			return "", fmt.Sprintf("%s sees %d members: %+v", n.Name, len(st.Members), st)
 		}
-		for _, m := range st.Members {
-			if m.State != "alive" || !m.Eligible {
-				return "", fmt.Sprintf("%s sees %+v", n.Name, m)
-			}
+		one, why := st.holder(len(s.Nodes))
+		if why != "" {
+			return "", fmt.Sprintf("%s: %s: %+v", n.Name, why, st)
 		}
-		holder = st.Holder
+		if holder != "" && one != holder {
+			return "", fmt.Sprintf("%s says that %s holds the address, another that %s does", n.Name, one, holder)
+		}
+		holder = one
+	}
+	return holder, ""
+}
+
+// holder is the address of the one that holds, if all members are as they should.
+func (st status) holder(members int) (holder, why string) {
+	if !st.Quorum || len(st.Members) != members {
+		return "", "no quorum, or members are missing"
+	}
+	for _, m := range st.Members {
+		switch {
+		case !m.Alive || !m.Eligible:
+			return "", m.Addr + " is not alive or not eligible"
+		case m.Holding && holder != "":
+			return "", holder + " and " + m.Addr + " hold the address"
+		case m.Holding:
+			holder = m.Addr
+		}
+	}
+	if holder == "" {
+		return "", "nobody holds the address"
 	}
 	return holder, ""
 }

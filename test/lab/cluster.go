@@ -68,11 +68,6 @@ func (c *Cluster) write(n *Node, key, config string) error {
 	return os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(config), 0o644)
 }
 
-// Rewrite gives one node a configuration that differs.
-func (c *Cluster) Rewrite(n *Node, config string) error {
-	return os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(config), 0o644)
-}
-
 // Start starts pen on the nodes.
 func (c *Cluster) Start(nodes ...*Node) error {
 	for _, n := range nodes {
