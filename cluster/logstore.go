@@ -30,9 +30,11 @@ type logStore interface {
 const segmentBytes = 8 << 20
 
 // walStore is the log in files. The package that writes them syncs each append.
+// Term and vote are in a file of ours.
 type walStore struct {
 	*wal.WAL
-	meta *metadb.BoltMetaDB
+	meta   *metadb.BoltMetaDB
+	ballot *ballot
 }
 
 func openWAL(dir string, logger hclog.Logger) (logStore, error) {
@@ -45,10 +47,53 @@ func openWAL(dir string, logger hclog.Logger) (logStore, error) {
 		_ = meta.Close()
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
-	return &walStore{w, meta}, nil
+	b, err := openBallot(dir, w)
+	if err != nil {
+		return nil, errors.Join(err, w.Close(), meta.Close())
+	}
+	return &walStore{w, meta, b}, nil
 }
 
-func (w *walStore) Close() error { return errors.Join(w.WAL.Close(), w.meta.Close()) }
+func (w *walStore) Close() error { return errors.Join(w.WAL.Close(), w.meta.Close(), w.ballot.close()) }
+
+// Set is of raft.StableStore.
+func (w *walStore) Set(key, v []byte) error {
+	if string(key) == keyVoteFor {
+		return w.ballot.set(v)
+	}
+	return w.WAL.Set(key, v)
+}
+
+// Get is of raft.StableStore.
+func (w *walStore) Get(key []byte) ([]byte, error) {
+	if string(key) == keyVoteFor {
+		return w.ballot.get().voteFor, nil
+	}
+	return w.WAL.Get(key)
+}
+
+// SetUint64 is of raft.StableStore.
+func (w *walStore) SetUint64(key []byte, n uint64) error {
+	switch string(key) {
+	case keyTerm:
+		return w.ballot.setTerm(n)
+	case keyVoteTerm:
+		w.ballot.vote(n)
+		return nil
+	}
+	return w.WAL.SetUint64(key, n)
+}
+
+// GetUint64 is of raft.StableStore.
+func (w *walStore) GetUint64(key []byte) (uint64, error) {
+	switch string(key) {
+	case keyTerm:
+		return w.ballot.get().term, nil
+	case keyVoteTerm:
+		return w.ballot.get().voteTerm, nil
+	}
+	return w.WAL.GetUint64(key)
+}
 
 // IsMonotonic tells raft that the log has no gaps, so that it clears the log
 // before it installs a snapshot beyond the end.

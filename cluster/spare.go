@@ -61,6 +61,12 @@ func (s *spares) warm(ctx context.Context, to netip.AddrPort, pause time.Duratio
 			select {
 			case <-set.taken:
 			case <-ctx.Done():
+				return
+			}
+			// Who takes one is in a hurry, and a handshake takes time from him.
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
 			}
 			continue
 		}
