@@ -22,6 +22,24 @@ func (n *Node) isCurrent() bool {
 	}
 }
 
+// catchUps does so in each term that this node leads: at once, as the holder
+// serves nobody before.
+func (n *Node) catchUps(ctx context.Context, k *core) {
+	tick := time.NewTicker(n.cfg.Heartbeat / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.led:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if k.raft.State() == raft.Leader {
+			n.catchUp(ctx, k)
+		}
+	}
+}
+
 // catchUp lets a new leader apply what those before it have left. Then it knows
 // how far that is, and tells the others.
 func (n *Node) catchUp(ctx context.Context, k *core) {

@@ -85,6 +85,10 @@ func (n *Node) noteLeader(k *core) {
 	if m.To == k.id && n.lead.Term != term {
 		n.lead = lead{Term: term, Reason: k.elector.reason(term)}
 		k.links.announce()
+		select {
+		case n.led <- struct{}{}:
+		default:
+		}
 	}
 	if m.To == m.From {
 		return

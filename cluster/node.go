@@ -74,6 +74,7 @@ type Node struct {
 	core    atomic.Pointer[core]
 	formed  chan struct{}
 	current chan struct{} // see Current
+	led     chan struct{} // this node leads a new term
 	down    chan struct{} // closed when Run ends
 	moving  sync.Mutex    // held by the transfer under way
 
@@ -107,7 +108,7 @@ func Open(cfg Config) (*Node, error) {
 func openNode(cfg Config) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, machine: state.New(), why: "not ready yet",
-		formed: make(chan struct{}), current: make(chan struct{}), down: make(chan struct{}), changed: make(chan struct{}),
+		formed: make(chan struct{}), current: make(chan struct{}), led: make(chan struct{}, 1), down: make(chan struct{}), changed: make(chan struct{}),
 		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{},
 	}
 	i := slices.IndexFunc(cfg.Peers, func(p Peer) bool { return p.Addr == cfg.Self })
@@ -318,6 +319,7 @@ func (n *Node) take(ctx context.Context) error {
 	n.tell()
 	var all sync.WaitGroup
 	all.Go(func() { n.pilot(ctx, k) })
+	all.Go(func() { n.catchUps(ctx, k) })
 	all.Go(func() { n.notice(ctx, k) })
 	all.Go(func() { n.hearReleases(ctx) })
 	k.run(ctx)

@@ -37,9 +37,6 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 		if !brought && n.bring != nil {
 			brought = n.bringState(k)
 		}
-		if k.elector.lease().Valid {
-			n.catchUp(ctx, k)
-		}
 		if n.fsm.bytes.Load() > 32<<20 {
 			_ = k.raft.Snapshot().Error() // it is tried again, and raft logs it
 		}
