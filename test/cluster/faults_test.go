@@ -161,6 +161,9 @@ func (f fault) judge(t testing.TB, during, after lab.Report, holder *lab.Node) {
 		if r.Doubles > 0 {
 			t.Errorf("%s: two nodes answered for the address, for %v", when, r.Overlap)
 		}
+		if len(r.Strays) > 0 {
+			t.Errorf("%s: announced while another answered: %+v", when, r.Strays)
+		}
 		if r.Moved > 0 {
 			t.Errorf("%s: %d of %d clients met another server", when, r.Moved, r.Clients)
 		}

@@ -23,10 +23,13 @@ type answers struct {
 
 func (a answers) several() bool { return bits.OnesCount8(a.nodes) > 1 }
 
-// Announcement is a gratuitous ARP for the virtual address.
+// Announcement is a broadcast after which others believe that a node has the
+// virtual address: a gratuitous ARP, or a question for a neighbour in the name of
+// the address.
 type Announcement struct {
-	At   time.Time
-	Node string
+	At       time.Time
+	Node     string
+	Question bool
 }
 
 // asked is how many questions can wait for answers. Each comes from an address
@@ -155,10 +158,10 @@ func (a *asker) hear() {
 		node, known := a.nodes[[6]byte(b[22:28])]
 		switch {
 		case sender != VIP || !known:
-		case target == VIP:
-			a.w.announced(node)
-		case b[21] == arpReply:
+		case b[21] == arpReply && target != VIP:
 			a.answer(node, target)
+		default:
+			a.w.announced(Announcement{time.Now(), a.w.lab.Nodes[node].Name, target != VIP})
 		}
 	}
 }
@@ -190,12 +193,12 @@ func appendAnswer(all []answers, q question) []answers {
 	return append(all, answers{from: q.at, to: q.at, nodes: q.nodes, questions: 1})
 }
 
-func (w *Watch) announced(node int) {
+func (w *Watch) announced(a Announcement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.spoken) == maxSpoken {
 		w.lost++
 		return
 	}
-	w.spoken = append(w.spoken, Announcement{At: time.Now(), Node: w.lab.Nodes[node].Name})
+	w.spoken = append(w.spoken, a)
 }

@@ -100,6 +100,10 @@ func (l *Lab) address(servers int) error {
 	if err := ip(l.clients.name, lines); err != nil {
 		return err
 	}
+	// It asks for its neighbours in its own name and not in a client's.
+	if err := l.clients.do(func() error { return set("ipv4/conf/all/arp_announce", "2") }); err != nil {
+		return err
+	}
 	// The observer speaks in frames only.
 	if err := ip(l.observer.name, "link set eth0 up"); err != nil {
 		return err
@@ -131,13 +135,18 @@ func settle() error {
 		"ipv4/conf/default/rp_filter":    "0",
 		"ipv4/ip_local_port_range":       "2048 65535",
 		"ipv4/tcp_no_metrics_save":       "1",
-		// Questions for a neighbour come from the router, not from one client.
-		"ipv4/conf/all/arp_announce": "2",
 	} {
-		// The kernel looks at the namespace of the thread that opens the file.
-		if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
+		if err := set(name, value); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func set(name, value string) error {
+	// The kernel looks at the namespace of the thread that opens the file.
+	if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
+		return fmt.Errorf("set %s: %w", name, err)
 	}
 	return nil
 }

@@ -42,6 +42,8 @@ type Report struct {
 	// answered again after another.
 	Owners        []string
 	Announcements []Announcement
+	// Strays are those of a node while another one answered.
+	Strays []Announcement
 
 	// Addresses says when the virtual address came to a node's kernel or went, the
 	// state at the beginning included. It judges nothing.
@@ -73,8 +75,13 @@ func (w *Watch) Report(from, to time.Time) Report {
 	r.moves(w.probes, t)
 	r.owners(w.answers, t, w.lab.nodeName)
 	for _, a := range w.spoken {
-		if t.has(a.At.Sub(w.began)) {
-			r.Announcements = append(r.Announcements, a)
+		at := a.At.Sub(w.began)
+		if !t.has(at) {
+			continue
+		}
+		r.Announcements = append(r.Announcements, a)
+		if owners := ownersAt(w.answers, at, w.lab.nodeName); len(owners) > 0 && !slices.Contains(owners, a.Node) {
+			r.Strays = append(r.Strays, a)
 		}
 	}
 	r.Addresses = addressStory(w.addresses, t, w.lab.nodeName)
@@ -172,10 +179,8 @@ func (r *Report) owners(all []answers, t window, name func(int) string) {
 		if a.to < t.from || a.from > t.to || a.nodes == 0 {
 			continue
 		}
-		for i := range maxNodes {
-			if a.nodes&(1<<i) != 0 {
-				r.Owners = appendNew(r.Owners, name(i))
-			}
+		for _, n := range a.names(name) {
+			r.Owners = appendNew(r.Owners, n)
 		}
 		if !a.several() {
 			continue
@@ -184,6 +189,26 @@ func (r *Report) owners(all []answers, t window, name func(int) string) {
 		r.Overlap += seen + askEvery
 		r.Doubles += min(a.questions, int(seen/askEvery)+1)
 	}
+}
+
+func (a answers) names(name func(int) string) (names []string) {
+	for i := range maxNodes {
+		if a.nodes&(1<<i) != 0 {
+			names = append(names, name(i))
+		}
+	}
+	return names
+}
+
+// ownersAt are the nodes that answered at that moment. Between the last answer of
+// one and the first of another there is none.
+func ownersAt(all []answers, at time.Duration, name func(int) string) []string {
+	for _, a := range all {
+		if a.from <= at && at <= a.to {
+			return a.names(name)
+		}
+	}
+	return nil
 }
 
 // appendNew appends a name unless it is the last one already.
@@ -228,8 +253,8 @@ func (r Report) String() string {
 	fmt.Fprintf(&b, "requests %d: answered %d, refused %d, lost %d, reset %d, mute %d, broken %d\n",
 		r.Requests, r.Answered, r.Refused, r.Lost, r.Reset, r.Mute, r.Broken)
 	fmt.Fprintf(&b, "clients %d, of them moved %d\n", r.Clients, r.Moved)
-	fmt.Fprintf(&b, "ARP answered by %s; by two at once for %.1f ms (%d questions); %d announcements\n",
-		strings.Join(r.Owners, ", "), milliseconds(r.Overlap), r.Doubles, len(r.Announcements))
+	fmt.Fprintf(&b, "ARP answered by %s; by two at once for %.1f ms (%d questions); %d announcements, %d of them strays\n",
+		strings.Join(r.Owners, ", "), milliseconds(r.Overlap), r.Doubles, len(r.Announcements), len(r.Strays))
 	fmt.Fprintf(&b, "addresses: %s\n", strings.Join(r.Addresses, "; "))
 	fmt.Fprintf(&b, "observers late by at most %.1f ms\n", milliseconds(r.Late))
 	if r.Err != nil {

@@ -1,0 +1,98 @@
+//go:build linux
+
+package lab
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+const tick = time.Millisecond
+
+func TestLongest(t *testing.T) {
+	for name, c := range map[string]struct {
+		moments []time.Duration
+		want    time.Duration
+	}{
+		"nothing at all":            {nil, 100},
+		"every ten":                 {[]time.Duration{90, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200}, 10},
+		"from before the fault":     {[]time.Duration{70, 130, 150, 170, 190}, 60},
+		"until the end":             {[]time.Duration{90, 110, 130}, 70},
+		"in the middle":             {[]time.Duration{95, 110, 180, 199}, 70},
+		"what is outside is no gap": {[]time.Duration{0, 90, 110, 130, 150, 170, 190, 300}, 20},
+	} {
+		if got := longest(c.moments, window{100, 200}); got != c.want {
+			t.Errorf("%s: got %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestRequests(t *testing.T) {
+	var r Report
+	r.requests([]probe{
+		{start: 10, end: 11, outcome: answered, node: 0}, // before
+		{start: 95, end: 101, outcome: answered, node: 0},
+		{start: 100, end: 130, outcome: answered, node: 1}, // begun first, ended last
+		{start: 96, end: 102, outcome: reset},
+		{start: 110, end: 112, outcome: refused},
+		{start: 120, end: 140, outcome: answered, node: 0},
+		{start: 150, end: 950, outcome: silent},
+		{start: 201, end: 202, outcome: answered, node: 2}, // after
+	}, window{100, 200}, func(i int) string { return string(rune('a' + i)) })
+	if r.Requests != 6 || r.Answered != 3 || r.Reset != 1 || r.Refused != 1 || r.Lost != 1 {
+		t.Errorf("got %+v, want 6 requests: 3 answered, one reset, one refused, one lost", r)
+	}
+	if r.First != 30 {
+		t.Errorf("first answer: got %d, want 30: those that were under way do not count", r.First)
+	}
+	if want := []string{"a", "b", "a"}; !slices.Equal(r.AnsweredBy, want) {
+		t.Errorf("answered by %v, want %v", r.AnsweredBy, want)
+	}
+}
+
+func TestMoves(t *testing.T) {
+	var r Report
+	yes := func(start time.Duration, client uint8, server int8) probe {
+		return probe{start: start, end: start + 1, outcome: answered, client: client, server: server}
+	}
+	r.moves([]probe{
+		yes(10, 1, 0), yes(20, 1, 1), yes(30, 2, 0), yes(40, 3, 0), {start: 50, end: 51, outcome: refused, client: 4},
+		yes(110, 1, 1), yes(120, 2, 2), yes(130, 2, 2), yes(140, 4, 0), yes(150, 2, 0),
+		yes(210, 3, 2), // after the time that is looked at
+	}, window{100, 200})
+	if r.Clients != 2 || r.Moved != 1 {
+		t.Errorf("got %d clients, %d moved; want 2 known before and seen since, one of them moved", r.Clients, r.Moved)
+	}
+}
+
+func TestOwners(t *testing.T) {
+	var all []answers
+	for at, nodes := range []uint8{1, 1, 0, 2, 3, 3, 2, 2, 1} {
+		all = appendAnswer(all, question{time.Duration(at) * askEvery, nodes})
+	}
+	if len(all) != 6 {
+		t.Fatalf("got %d rows, want 6", len(all))
+	}
+	name := func(i int) string { return string(rune('a' + i)) }
+	var r Report
+	r.owners(all, window{0, time.Second}, name)
+	if r.Doubles != 2 || r.Overlap != 2*askEvery {
+		t.Errorf("got %d doubles in %v, want 2 in %v", r.Doubles, r.Overlap, 2*askEvery)
+	}
+	if want := []string{"a", "b", "a", "b", "a"}; !slices.Equal(r.Owners, want) {
+		t.Errorf("got %v, want %v", r.Owners, want)
+	}
+	for at, want := range map[time.Duration][]string{
+		0: {"a"}, askEvery: {"a"}, 2 * askEvery: nil, 2*askEvery + tick: nil, 4*askEvery + tick: {"a", "b"},
+	} {
+		if got := ownersAt(all, at, name); !slices.Equal(got, want) {
+			t.Errorf("at %v: got %v, want %v", at, got, want)
+		}
+	}
+	r = Report{}
+	r.owners(all, window{5 * askEvery, 5 * askEvery}, name)
+	if r.Doubles != 1 {
+		t.Errorf("in a part of the time: got %d doubles, want 1", r.Doubles)
+	}
+}
