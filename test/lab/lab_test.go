@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -304,6 +305,10 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
+		// The shell dies with us, its children do not.
+		for len(l.Nodes[0].Pids()) < 3 {
+			time.Sleep(time.Millisecond)
+		}
 		os.Stdout.WriteString(l.prefix + " " + l.Dir)
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
@@ -321,6 +326,10 @@ func TestLeftoversAreSwept(t *testing.T) {
 	prefix, dir, _ := strings.Cut(string(out), " ")
 	id, err := identify(netnsDir + "/" + prefix + "pen1")
 	must(t, err)
+	pids := inhabitants(id)
+	if len(pids) == 0 {
+		t.Fatal("nothing was left behind to be swept")
+	}
 	l := newLab(t, 1)
 	if left, _ := filepath.Glob(netnsDir + "/" + prefix + "*"); left != nil {
 		t.Errorf("left behind: %v", left)
@@ -328,8 +337,14 @@ func TestLeftoversAreSwept(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("directory left behind: %v", err)
 	}
-	if left := inhabitants(id); !rig.Eventually(time.Second, func() bool { return len(inhabitants(id)) == 0 }) {
-		t.Errorf("processes left behind: %v", left)
+	for _, pid := range pids {
+		// A process that has ended has no namespace, even if nobody waits for it.
+		if !rig.Eventually(rig.Patience, func() bool {
+			got, err := identify(fmt.Sprintf("/proc/%d/ns/net", pid))
+			return err != nil || got != id
+		}) {
+			t.Errorf("process left behind: %d", pid)
+		}
 	}
 	if _, err := os.Stat(netnsDir + "/" + l.prefix + "pen1"); err != nil {
 		t.Errorf("the living one was swept: %v", err)
