@@ -129,6 +129,15 @@ var clusterWords = []Word{
 // member makes a row one of a cluster's.
 func member(w Word) Word {
 	w.Kind = KindLocal
+	if tell := w.reply; tell != nil {
+		// Unlike the original's words these are silent where they are given.
+		w.reply = func(s *Statement, v *state.View, l *Local) string {
+			if s.place != InControl && len(s.Args) > 0 {
+				return ""
+			}
+			return tell(s, v, l)
+		}
+	}
 	return atStart(w)
 }
 

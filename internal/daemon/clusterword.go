@@ -127,21 +127,23 @@ func (p *picture) table(w io.Writer) error {
 }
 
 func (p *picture) quorum() string {
-	text := fmt.Sprintf("quorum %d of %d", p.Living, p.Voters)
 	switch {
 	case p.Voters == 0:
 		return "not formed yet, waiting for a majority of the peers"
 	case !p.Quorum:
-		return "no " + text + ": nothing can be changed, and nobody holds the address"
+		return fmt.Sprintf("no quorum, %d of %d alive: nothing can be changed, and nobody holds the address", p.Living, p.Voters)
 	}
-	return text
+	return fmt.Sprintf("quorum, %d of %d alive", p.Living, p.Voters)
 }
 
 // holder tells who has the address, since when and for how long it is certain.
 func (p *picture) holder() string {
 	for i := range p.Members {
 		m := &p.Members[i]
-		if !m.Holding {
+		switch {
+		case m.Holding && !m.Alive:
+			return fmt.Sprintf("holder unknown; it was %s, last heard %s", p.nameOf(m), p.ago(m.Heard))
+		case !m.Holding:
 			continue
 		}
 		text := fmt.Sprintf("holder %s since %s", p.nameOf(m), p.ago(m.HoldingSince))
@@ -169,7 +171,7 @@ func (p *picture) moves() string {
 func (p *picture) replication() string {
 	text := fmt.Sprintf("clients %d", p.Clients)
 	for i := range p.Members {
-		if m := &p.Members[i]; m.Holding {
+		if m := &p.Members[i]; m.Holding && m.Alive {
 			text += fmt.Sprintf(", not replicated %d", m.Unreplicated)
 			if m.Unreplicated > 0 {
 				text += fmt.Sprintf(", the oldest for %s", m.UnreplicatedAge.Round(time.Millisecond))
@@ -204,6 +206,9 @@ func (p *picture) troubles(w io.Writer) error {
 		}
 	}
 	for _, r := range p.Refused {
+		if r.Reason == cluster.Closed || r.Reason == cluster.Itself {
+			continue // of interest when one looks for it: cluster json
+		}
 		lines = append(lines, fmt.Sprintf("refused %s, %d times, last %s: %s: %s", r.Peer, r.Count, p.ago(r.Last), r.Reason, r.Detail))
 	}
 	if len(lines) == 0 {
