@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -389,5 +390,57 @@ func TestNetTheEndClosesEverything(t *testing.T) {
 	}
 	if pipes, buffers := s.engine.held(); pipes != 0 || buffers != 0 {
 		t.Errorf("%d pipes and %d buffers are still counted", pipes, buffers)
+	}
+}
+
+func TestNetStandbyResetsEverybody(t *testing.T) {
+	served := make(chan duplex, 2)
+	release := make(chan struct{})
+	s := newNetStand(t, backend(t, loopback, func(c duplex) { served <- c; <-release }))
+	defer close(release)
+	c := s.dial()
+	server := <-served
+	eventually(t, "connected", func() bool {
+		conns := s.engine.connections(s.front)
+		return len(conns) == 1 && conns[0].State == StateConnected
+	})
+	s.engine.standBy()
+	cut(t, "the client", c)
+	cut(t, "the server", server)
+	// Who comes later may be reset before his own connect has returned.
+	if later, err := (&netDialer{}).try(s.at.String()); err == nil {
+		cut(t, "who comes later", later)
+		later.Close()
+	} else if !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("who comes later: %v, want a reset", err)
+	}
+	eventually(t, "everything given back", func() bool {
+		_, used, _ := s.slots.figures()
+		return used == 0 && s.engine.files() <= netFiles // the place for the next client
+	})
+	if n := s.front.cut.Load(); n != 2 {
+		t.Errorf("%d resets are counted, want 2", n)
+	}
+	s.engine.takeOver()
+	c = s.dial()
+	io.WriteString(<-served, "again")
+	gets(t, c, "again")
+}
+
+func TestNetStandbyEndsConnectsUnderWay(t *testing.T) {
+	s := newNetStand(t, full(t))
+	c := s.dial()
+	eventually(t, "connecting", func() bool { return len(s.engine.of(s.front)) == 1 })
+	s.engine.standBy()
+	cut(t, "the client", c)
+	if sv := s.serverStats()[0]; sv.Failures != 0 || sv.Mark != 0 || sv.Conns != 0 {
+		t.Errorf("the server is blamed: %+v", sv)
+	}
+}
+
+func TestNetHasNoVirtualAddresses(t *testing.T) {
+	e := newNetEngine(slog.New(slog.DiscardHandler), &Options{Virtual: []netip.Addr{local4}})
+	if _, err := e.open(place{addr: netip.AddrPortFrom(local4, 0)}, nil, nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("open = %v, want %v", err, errors.ErrUnsupported)
 	}
 }

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,13 +125,46 @@ func (l *loop) resetAll() {
 		lv.ln.turnAway(&l.addr, backlogMost)
 	}
 	l.dismiss(func(leaver) bool { return true })
+	var clients, servers []int32
 	l.conns.all(func(c *conn) {
-		for side := range c.half {
-			if h := &c.half[side]; h.fd >= 0 {
-				resetOnClose(h.fd)
-			}
-		}
+		clients = c.half[clientSide].giveUp(clients)
+		servers = c.half[serverSide].giveUp(servers)
 		c.front.cut.Add(1)
 		l.close(c)
 	})
+	closeAll(append(clients, servers...))
+}
+
+// giveUp adds the descriptor of a half to those that are to be closed with a reset.
+func (h *half) giveUp(fds []int32) []int32 {
+	if h.fd < 0 {
+		return fds
+	}
+	resetOnClose(h.fd) // at once: also if the process ends before the close
+	fds = append(fds, h.fd)
+	h.fd = -1
+	h.gen++
+	return fds
+}
+
+// closeAll closes descriptors in about that order. A close takes the kernel some ten
+// microseconds, and all clients may be in one loop; so every CPU takes part.
+func closeAll(fds []int32) {
+	const some = 64
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.NumCPU(), (len(fds)+some-1)/some) {
+		wg.Go(func() {
+			for {
+				from := int(next.Add(some)) - some
+				if from >= len(fds) {
+					return
+				}
+				for _, fd := range fds[from:min(from+some, len(fds))] {
+					closeFD(fd)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
