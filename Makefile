@@ -4,12 +4,15 @@ GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: build try test race lint vet peers fuzz bench clean
+.PHONY: build demo try test race lint vet peers fuzz bench bench-failover clean
 
 build: ## bin/pen and bin/penctl: static, stripped, reproducible
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/pen ./cmd/penctl
 
-try: build ## see it at work: three servers, six clients, one failure
+demo: build ## a cluster of three nodes, whose holder is killed before your eyes (root)
+	go run ./test/demo
+
+try: build ## one node at work: three servers, six clients, one failure
 	go run ./test/try
 
 test: peers lint race ## everything that must hold before a change is merged
@@ -31,6 +34,9 @@ fuzz: ## every fuzz test for FUZZTIME
 
 bench: build peers ## beside haproxy, the original pen and nginx; rewrites docs/benchmarks.md
 	go run ./bench -pen bin/pen -markdown docs/benchmarks.md
+
+bench-failover: build peers ## beside keepalived + haproxy, in network namespaces (root); rewrites its part of docs/benchmarks.md
+	go run ./bench/failover -pen bin/pen -markdown docs/benchmarks.md
 
 clean:
 	rm -rf bin
