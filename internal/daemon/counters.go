@@ -25,6 +25,7 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("refused_"+reason, s.Refused[reason])
 	}
 	line("failovers", s.Failovers)
+	line("connections_reset", s.Reset)
 	line("accept_pauses", s.AcceptPauses)
 	line("clients", table.Len())
 	line("clients_max", table.Max())
