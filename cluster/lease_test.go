@@ -60,6 +60,22 @@ func TestWhenToAsk(t *testing.T) {
 		{"silence, second in rank", 1, func(r *rules) { r.hear(at(500), "a", 3, 3) }, 715},
 		{"released", 0, func(r *rules) { r.hear(at(500), "a", 3, 3); r.release(at(510), 3, "", "me") }, 510},
 		{"released, second in rank", 1, func(r *rules) { r.hear(at(500), "a", 3, 3); r.release(at(510), 3, "", "me") }, 525},
+		{"released, and heard once more", 0, func(r *rules) {
+			r.hear(at(500), "a", 3, 3)
+			r.release(at(510), 3, "", "me")
+			r.hear(at(512), "a", 3, 3)
+		}, 510},
+		{"released to another, and heard once more", 0, func(r *rules) {
+			r.hear(at(500), "a", 3, 3)
+			r.release(at(510), 3, "b", "me")
+			r.hear(at(512), "a", 3, 3)
+		}, 712},
+		{"yes was said to one who leads by now", 0, func(r *rules) {
+			r.hear(at(500), "a", 3, 3)
+			r.answer(at(700), "b", false)
+			r.hear(at(705), "b", 4, 4)
+			r.release(at(710), 4, "", "me")
+		}, 710},
 		{"released to this node", 0, func(r *rules) { r.hear(at(500), "a", 3, 3); r.release(at(510), 3, "me", "me") }, 510},
 		{"released to another", 0, func(r *rules) { r.hear(at(500), "a", 3, 3); r.release(at(510), 3, "b", "me") }, 700},
 		{"released, but there is a later leader", 0, func(r *rules) { r.hear(at(500), "b", 4, 4); r.release(at(510), 3, "", "me") }, 700},

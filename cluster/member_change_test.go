@@ -82,7 +82,7 @@ func FuzzMessage(f *testing.F) {
 	for _, m := range []message{
 		{N: 1, Ask: &question{From: ID{1}.String(), LastIndex: 7}},
 		{N: 2, Released: &releasedTerm{Term: 3, Heir: ID{2}.String(), Why: "transfer: drained"}},
-		{N: 3, Note: &note{Applied: 1, Why: "witness", Lead: &lead{2, MoveSilent, 9}, Facts: &facts{true, 5, 6, 7}}},
+		{N: 3, Note: &note{Applied: 1, Why: "witness", Lead: &lead{Term: 2, Reason: MoveSilent, Applied: 9, From: ID{1}.String(), AgoMS: 5}, Facts: &facts{true, 5, 6, 7}}},
 		{Change: &change{To: "lb1"}},
 		{Form: &formAsk{Promise: &promise{ID{1}, ID{2}, []member{{ID{3}, netip.MustParseAddrPort("10.0.0.1:1")}}}}},
 	} {

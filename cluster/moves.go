@@ -34,6 +34,10 @@ type lead struct {
 	Term    uint64 `json:"term"`
 	Reason  string `json:"reason"`
 	Applied uint64 `json:"applied,omitempty"` // entry up to which it has applied its log; zero: not told yet
+	From    string `json:"from,omitempty"`    // who led before; empty: it does not know
+	AgoMS   int64  `json:"ago_ms,omitempty"`  // how long it has led
+
+	since time.Time
 }
 
 // notice tells others what raft and the lease do, and moves the address away
@@ -83,7 +87,7 @@ func (n *Node) noteLeader(k *core) {
 	}
 	m := Move{From: n.leader, To: string(id), At: now, Term: term}
 	if m.To == k.id && n.lead.Term != term {
-		n.lead = lead{Term: term, Reason: k.elector.reason(term)}
+		n.lead = lead{Term: term, Reason: k.elector.reason(term), From: m.From, since: now}
 		k.links.announce()
 		select {
 		case n.led <- struct{}{}:
@@ -109,7 +113,16 @@ func (n *Node) noteLeader(k *core) {
 
 // explain takes the word of a leader about the last move. It is called with mu held.
 func (n *Node) explain(from ID, said *lead) {
-	if said == nil || n.last.To != from.String() || n.last.Reason != "" || said.Reason == "" {
+	if said == nil || said.Reason == "" || n.leader != from.String() {
+		return
+	}
+	if _, err := ParseID(said.From); err == nil && n.last.To == "" && said.From != n.leader {
+		// From before this node started.
+		ago := time.Duration(min(max(said.AgoMS, 0), agesMax.Milliseconds())) * time.Millisecond
+		n.last = Move{From: said.From, To: n.leader, At: time.Now().Add(-ago), Term: said.Term, Reason: said.Reason}
+		return
+	}
+	if n.last.To != n.leader || n.last.Reason != "" {
 		return
 	}
 	// What was said about an earlier leadership is older than the move.

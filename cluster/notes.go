@@ -136,6 +136,7 @@ func (n *Node) note() note {
 	}
 	if leads && n.lead.Term > 0 {
 		l := n.lead
+		l.AgoMS = time.Since(l.since).Milliseconds()
 		o.Lead = &l
 	}
 	return o
