@@ -68,10 +68,11 @@ func (c *Cluster) write(n *Node, key, config string) error {
 	return os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(config), 0o644)
 }
 
-// Start starts pen on the nodes.
+// Start starts pen on the nodes. It says who it runs as, since nobody's control
+// port is opened for root by mistake.
 func (c *Cluster) Start(nodes ...*Node) error {
 	for _, n := range nodes {
-		p, err := n.Start(filepath.Join(c.bin, "pen"), "-f", "-F", "pen.cfg", "-C", c.Control(n), "--data-dir", filepath.Join(n.Dir, "data"))
+		p, err := n.Start(filepath.Join(c.bin, "pen"), "-f", "-u", "root", "-F", "pen.cfg", "-C", c.Control(n), "--data-dir", filepath.Join(n.Dir, "data"))
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Port is the port of the service, on the virtual address and on the servers.
@@ -151,7 +153,15 @@ func (l *Lab) addNode(i int) error {
 	}
 	n.cell, n.Namespace = c, c.name
 	l.Nodes = append(l.Nodes, n)
-	return nil
+	return c.do(n.christen)
+}
+
+// christen gives the machine its name, which its programs may tell.
+func (n *Node) christen() error {
+	if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
+		return fmt.Errorf("a host name for %s: %w", n.Name, err)
+	}
+	return unix.Sethostname([]byte(n.Name))
 }
 
 // addCell makes a namespace and enters it.
