@@ -74,7 +74,9 @@ func (s *suite) servers(t testing.TB) (all []string) {
 func TestWrongKey(t *testing.T) {
 	s := prepare(t)
 	stranger := s.Nodes[2]
-	must(t, os.WriteFile(filepath.Join(stranger.Dir, "cluster.key"), []byte(strings.Repeat("ab", 32)+"\n"), 0o600))
+	key, err := stranger.Run(t.Context(), rig.Pen(t), "--genkey")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(stranger.Dir, "cluster.key"), []byte(key), 0o600))
 	must(t, s.Start(s.Nodes...))
 	if holder := s.holder(t); holder == stranger {
 		t.Fatal("the stranger holds the address")
