@@ -185,6 +185,15 @@ func (e *elector) granted() bool {
 	return true
 }
 
+// denied notes that raft refused a vote: as a rule an entry has arrived here since
+// the yes, and it is for this node to stand now.
+func (e *elector) denied() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rules.takeBack()
+	e.nudge()
+}
+
 // acked counts what a voter has acknowledged, and with it the lease.
 func (e *elector) acked(id string, term uint64, sent time.Time) {
 	r := e.raft.Load()

@@ -95,7 +95,7 @@ func (r *rules) hear(now time.Time, from string, term, current uint64) {
 		return
 	}
 	if term > r.heardTerm {
-		r.yesTo, r.yesUntil = "", time.Time{} // the yes has served its purpose
+		r.takeBack() // it has served its purpose
 	}
 	r.heard, r.heardTerm, r.from = now, term, from
 	if term <= r.released && r.follows {
@@ -181,6 +181,9 @@ func (r *rules) answer(now time.Time, to string, better bool) bool {
 	r.yesTo, r.yesUntil = to, now.Add(patience)
 	return true
 }
+
+// takeBack ends the last yes: nothing came of it.
+func (r *rules) takeBack() { r.yesTo, r.yesUntil = "", time.Time{} }
 
 // restart begins the silence anew: a vote was granted, or this node leads.
 func (r *rules) restart(now time.Time) { r.since = now }

@@ -70,6 +70,11 @@ func TestWhenToAsk(t *testing.T) {
 			r.release(at(510), 3, "b", "me")
 			r.hear(at(512), "a", 3, 3)
 		}, 712},
+		{"yes was said to one whom raft refused then", 0, func(r *rules) {
+			r.hear(at(500), "a", 3, 3)
+			r.answer(at(700), "b", false)
+			r.takeBack()
+		}, 700},
 		{"yes was said to one who leads by now", 0, func(r *rules) {
 			r.hear(at(500), "a", 3, 3)
 			r.answer(at(700), "b", false)

@@ -278,8 +278,12 @@ func (t *transport) vote(rpc raft.RPC) {
 	}
 	select {
 	case a := <-answer:
-		if v, ok := a.Response.(*raft.RequestVoteResponse); ok && v.Granted && !t.elector.granted() {
-			a = raft.RPCResponse{Error: errTooEarly}
+		if v, ok := a.Response.(*raft.RequestVoteResponse); ok {
+			if !v.Granted {
+				t.elector.denied()
+			} else if !t.elector.granted() {
+				a = raft.RPCResponse{Error: errTooEarly}
+			}
 		}
 		if a.Response == nil && a.Error == nil {
 			a.Error = errTooEarly
