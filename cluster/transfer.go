@@ -115,6 +115,9 @@ func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
 	}
 	at, _ := n.where(to)
 	err := k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
+	if errors.Is(err, raft.ErrNotLeader) {
+		return nil // the heir, who was told, was quicker than raft; nobody else stands
+	}
 	if err != nil {
 		n.reclaim(k, term)
 	}
