@@ -96,7 +96,7 @@ func (e *elector) stood(after uint64) {
 // told notes that the leader of before wants this node to lead.
 func (e *elector) told() {
 	r := e.raft.Load()
-	if r == nil {
+	if r == nil || r.State() != raft.Follower { // it stands already
 		return
 	}
 	e.mu.Lock()
