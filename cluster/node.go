@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -123,6 +124,10 @@ func openNode(cfg Config) (_ *Node, err error) {
 	n.self = cfg.Peers[i]
 	n.fsm = newFSM(n.machine)
 	n.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(cfg.Log), DisableTime: true})
+	// The way to it is for everybody: another user may have to go it later.
+	if err = os.MkdirAll(filepath.Dir(filepath.Clean(cfg.Dir)), 0o755); err != nil {
+		return nil, err
+	}
 	dir := filepath.Join(cfg.Dir, "cluster")
 	if n.archive, err = openArchive(dir); err != nil {
 		return nil, err
@@ -374,9 +379,10 @@ func (n *Node) View() *state.View { return n.machine.View() }
 // state.Machine.
 func (n *Node) Watch() <-chan struct{} { return n.machine.Watch() }
 
-// Chown gives the files to another user, whom this process is about to become.
+// Chown gives the directory and the files to another user, whom this process is
+// about to become.
 func (n *Node) Chown(uid, gid int) error {
-	if err := n.archive.chown(uid, gid); err != nil {
+	if err := errors.Join(os.Chown(n.cfg.Dir, uid, gid), n.archive.chown(uid, gid)); err != nil {
 		return fmt.Errorf("give the log to user %d: %w", uid, err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -116,12 +117,39 @@ func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
 	at, _ := n.where(to)
 	err := k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
 	if errors.Is(err, raft.ErrNotLeader) {
-		return nil // the heir, who was told, was quicker than raft; nobody else stands
+		// The heir, who was told, was quicker than raft.
+		return n.awaitLeader(ctx, to, term)
 	}
 	if err != nil {
 		n.reclaim(k, term)
 	}
 	return err
+}
+
+// awaitLeader waits until the heir is known to lead in a later term.
+func (n *Node) awaitLeader(ctx context.Context, to string, term uint64) error {
+	late := time.NewTimer(2 * n.cfg.Heartbeat)
+	defer late.Stop()
+	look := time.NewTicker(leaderPause)
+	defer look.Stop()
+	for {
+		leader, now := n.Leader()
+		switch {
+		case leader == to && now > term:
+			return nil
+		case leader != "" && now > term:
+			return fmt.Errorf("%s was quicker", n.label(leader))
+		}
+		select {
+		case <-look.C:
+		case <-late.C:
+			return ErrNoLeader
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.down:
+			return os.ErrClosed
+		}
+	}
 }
 
 // reclaim makes this node stand again: what was handed over in a term does not

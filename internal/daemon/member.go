@@ -350,8 +350,11 @@ func (m *member) found(ctx context.Context) {
 		if seeded && merged {
 			break
 		}
+		if leader, _ := m.node.Leader(); seeded && leader != "" && leader != m.node.ID() {
+			break // who leads now has no file to merge; the difference will be told
+		}
 		// A state that a single node brings along comes first.
-		if m.node.Lease().Valid && (seeded || merged) {
+		if l := m.node.Lease(); l.Valid && l.Current && (seeded || merged) {
 			if err := m.seedCluster(ctx); err != nil {
 				m.log.Warn("the settings of the file are not the cluster's yet", "err", err)
 			} else {
@@ -367,7 +370,11 @@ func (m *member) found(ctx context.Context) {
 		case <-time.After(m.holder.heartbeat):
 		}
 	}
-	m.settle()
+	select {
+	case <-ctx.Done():
+	case <-m.node.Current(): // before that the view may be older
+		m.settle()
+	}
 }
 
 // seedCluster makes this node's file the settings of the cluster: once, whoever
