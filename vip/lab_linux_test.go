@@ -191,6 +191,9 @@ func keepWants(v *VIP, wants <-chan line) {
 			w.Until = time.Now().Add(now.Stand)
 		}
 		v.Want(w)
+		if !w.Hold {
+			now = line{} // an end is said once
+		}
 	}
 }
 
@@ -305,6 +308,7 @@ type host struct {
 	t    *testing.T
 	lab  *lab
 	cmd  *exec.Cmd
+	log  *logWriter
 	in   *json.Encoder
 	ns   netns.NsHandle
 	nl   *netlink.Handle
@@ -330,7 +334,8 @@ func (l *lab) hostOf(n int, attr *syscall.SysProcAttr) *host {
 	h := &host{t: t, lab: l, news: make(chan struct{}), words: make(chan word, 16)}
 	h.cmd = exec.Command("/proc/self/exe")
 	h.cmd.Env = append(os.Environ(), nodeEnv+"=1")
-	h.cmd.Stderr = &logWriter{t: t, who: fmt.Sprint("node ", n)}
+	h.log = &logWriter{t: t, who: fmt.Sprint("node ", n)}
+	h.cmd.Stderr = h.log
 	attr.Cloneflags = syscall.CLONE_NEWNET
 	h.cmd.SysProcAttr = attr
 	stdin, err := h.cmd.StdinPipe()
@@ -370,9 +375,22 @@ func (l *lab) hostOf(n int, attr *syscall.SysProcAttr) *host {
 type logWriter struct {
 	t   *testing.T
 	who string
+
+	mu   sync.Mutex
+	text []byte
+}
+
+// has tells whether a node has logged that.
+func (w *logWriter) has(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return bytes.Contains(w.text, []byte(text))
 }
 
 func (w *logWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	w.text = append(w.text, b...)
+	w.mu.Unlock()
 	if os.Getenv("VIP_TEST_LOG") != "" {
 		fmt.Fprintf(os.Stderr, "%s %s: %s", w.t.Name(), w.who, b)
 	}

@@ -277,7 +277,7 @@ func clockOffset() int64 {
 // learn changes the facts, and what the world sees of them.
 func (v *VIP) learn(change func(*facts, *State)) {
 	v.mu.Lock()
-	before := visible(&v.state)
+	before, wasClear := visible(&v.state), v.state.Clear
 	change(&v.facts, &v.state)
 	f, s := &v.facts, &v.state
 	s.Answering = f.answer || f.sends || f.bare
@@ -291,6 +291,10 @@ func (v *VIP) learn(change func(*facts, *State)) {
 	if visible(s) != before {
 		close(v.changed)
 		v.changed = make(chan struct{})
+	}
+	if s.Clear && !wasClear {
+		// The guard hears at once that it has nothing to take away any more.
+		kick(v.leaseKick)
 	}
 	v.mu.Unlock()
 }

@@ -153,6 +153,21 @@ func TestLeaseEnds(t *testing.T) {
 	}
 }
 
+// A holder that takes its addresses away itself leaves nothing for its guard.
+func TestGuardHearsThatAllIsGone(t *testing.T) {
+	l := newLab(t)
+	a := l.host(11)
+	a.start("10.9.0.100/24")
+	a.hold(1, 100*time.Millisecond)
+	a.until("held", held)
+	a.do(line{Do: "want", Want: Want{Term: 1}})
+	a.until("clear", clean)
+	time.Sleep(300 * time.Millisecond) // twice what the guard would wait for
+	if a.log.has("the guard has taken") {
+		t.Error("the guard was not told that the holder has done its work itself")
+	}
+}
+
 // Holder and guard are frozen: the kernel alone ends the answers, and later the address.
 func TestFrozenWithItsGuard(t *testing.T) {
 	l := newLab(t)
