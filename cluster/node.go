@@ -288,6 +288,10 @@ func (n *Node) Close() error {
 	return n.wire.Close()
 }
 
+// recentEntries of the log are kept in memory: batches of visits have up to
+// 100 KiB.
+const recentEntries = 32
+
 // take forms, then takes part.
 func (n *Node) take(ctx context.Context) error {
 	founds, err := n.former.run(ctx)
@@ -296,9 +300,14 @@ func (n *Node) take(ctx context.Context) error {
 	}
 	p := n.former.now()
 	n.wire.SetFormation(p.Formation, p.Generation)
+	// Raft looks at the last entries for each heartbeat to each follower.
+	recent, err := raft.NewLogCache(recentEntries, n.logs)
+	if err != nil {
+		return err
+	}
 	c := coreConfig{
 		id: p.Node.String(), self: n.cfg.Self, rank: rank{n.self.Witness, n.self.Priority}, hb: n.cfg.Heartbeat, quiet: n.quiet,
-		streams: n.streams, fsm: n.fsm, logs: n.logs, stable: n.logs, snaps: n.snaps, log: n.log, where: n.where,
+		streams: n.streams, fsm: n.fsm, logs: recent, stable: n.logs, snaps: n.snaps, log: n.log, where: n.where,
 	}
 	if founds {
 		if c.found, err = n.founders(p); err != nil {
