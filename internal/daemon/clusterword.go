@@ -326,3 +326,20 @@ func (d *daemon) whose() string {
 	}
 	return text + "nobody is known to hold the address"
 }
+
+// standing tells in a report what this node is in its cluster, and what would be
+// forgotten if it died now.
+func (d *daemon) standing() string {
+	if whose := d.whose(); whose != "" || d.member == nil {
+		return whose
+	}
+	f := d.member.facts()
+	text := fmt.Sprintf("%d clients are not replicated yet", f.Unreplicated)
+	if f.Unreplicated > 0 {
+		text += fmt.Sprintf(", the oldest for %d ms", f.UnreplicatedAge.Milliseconds())
+	}
+	if f.Holding {
+		text = "this node holds the address; " + text
+	}
+	return text
+}

@@ -289,11 +289,9 @@ func (m *member) addressChanged() <-chan struct{} {
 // facts is what the others show of this node.
 func (m *member) facts() cluster.Facts {
 	var f cluster.Facts
-	since := m.since.Load()
-	if since == 0 {
-		return f
+	if since := m.since.Load(); since != 0 {
+		f.Holding, f.Since = true, time.Unix(0, since)
 	}
-	f.Holding, f.Since = true, time.Unix(0, since)
 	for _, s := range m.state.View().Services {
 		stats := m.proxy.Stats(s.Name)
 		f.Unreplicated += stats.Recent

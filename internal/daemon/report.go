@@ -19,7 +19,7 @@ import (
 // the original garbled are mended.
 type report struct {
 	now         time.Time
-	whose       string // whose figures, on a node that stands by
+	standing    string // of a node in its cluster
 	service     *state.Service
 	stats       proxy.ServiceStats
 	servers     []proxy.ServerStats
@@ -39,8 +39,8 @@ func (r *report) html(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 32<<10)
 	b.WriteString("<html>\n<head>\n<title>Pen status page</title>\n</head>\n<body bgcolor=\"#ffffff\"><h1>Pen status page</h1>\n")
 	b.WriteString(r.heading() + "<p>\n")
-	if r.whose != "" {
-		b.WriteString(html.EscapeString(r.whose) + "<p>\n")
+	if r.standing != "" {
+		b.WriteString(html.EscapeString(r.standing) + "<p>\n")
 	}
 
 	htmlHead(b, "server", "address", "status", "port", "connections", "max soft", "max hard", "sent", "received", "weight", "prio")
@@ -93,8 +93,8 @@ func htmlRow(b *bufio.Writer, cells ...string) {
 // several lines do not survive a log that is read line by line.
 func (r *report) log(log *slog.Logger) {
 	log.Info(r.heading(), "service", r.service.Name)
-	if r.whose != "" {
-		log.Info(r.whose)
+	if r.standing != "" {
+		log.Info(r.standing)
 	}
 	for i := range r.service.Servers {
 		s, f := &r.service.Servers[i], r.servers[i]

@@ -264,7 +264,7 @@ func (d *daemon) write(_ context.Context, q question) error {
 func (d *daemon) report(service string) *report {
 	return &report{
 		now:         time.Now(),
-		whose:       d.whose(),
+		standing:    d.standing(),
 		service:     d.state.View().Service(service),
 		stats:       d.proxy.Stats(service),
 		servers:     d.proxy.Servers(service),
