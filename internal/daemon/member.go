@@ -40,13 +40,15 @@ type member struct {
 	stopping atomic.Bool
 	settled  atomic.Bool           // the cluster has settings, and this node knows them
 	unopened atomic.Pointer[error] // why not all listeners are open
+	turned   chan struct{}         // this node's part has changed; room for one
+	term     atomic.Uint64         // of the last part
 	since    atomic.Int64          // when the addresses came to this node, in Unix nanoseconds; 0: not here
 }
 
 // join opens this node's part in the cluster: its port, its log and what it
 // needs to hold the addresses.
 func (d *daemon) join(plan *config.Plan) (*member, error) {
-	m := &member{daemon: d, want: plan.View, held: make(chan struct{})}
+	m := &member{daemon: d, want: plan.View, held: make(chan struct{}), turned: make(chan struct{}, 1)}
 	m.holding, m.stop = context.WithCancel(context.Background())
 	local := d.local.Load()
 	self, err := selfOf(local)
@@ -253,9 +255,25 @@ func (m *member) became(p part, term uint64) {
 		since = time.Now().UnixNano()
 	}
 	m.since.Store(since)
-	if m.notify != nil {
-		m.notify.tell(string(p), term)
+	m.term.Store(term)
+	select {
+	case m.turned <- struct{}{}:
+	default:
 	}
+}
+
+// part is what this node is now. It has none before it knows the settings.
+func (m *member) part() part {
+	fit, _ := m.fit()
+	switch {
+	case m.since.Load() != 0:
+		return partHolder
+	case !m.settled.Load():
+		return ""
+	case fit || m.stopping.Load():
+		return partStandby
+	}
+	return partFault
 }
 
 // report keeps the cluster informed of what this node could do, and the guard
@@ -264,9 +282,14 @@ func (m *member) report(ctx context.Context) {
 	tick := time.NewTicker(m.holder.heartbeat)
 	defer tick.Stop()
 	var spoken []cluster.ReleaseConn
+	var told part
 	for {
 		m.judge()
 		m.node.SetFacts(m.facts())
+		if p := m.part(); p != told && m.notify != nil {
+			told = p
+			m.notify.tell(string(p), m.term.Load())
+		}
 		if m.vip != nil {
 			spoken = m.arm(spoken)
 		}
@@ -274,6 +297,7 @@ func (m *member) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-m.turned:
 		case <-m.addressChanged():
 		}
 	}

@@ -54,7 +54,7 @@ type part string
 const (
 	partHolder  part = "holder"
 	partStandby part = "standby"
-	partFault   part = "fault" // it could not take the addresses
+	partFault   part = "fault" // it can not take the addresses
 )
 
 // run goes from term to term until ctx ends. The last term has then been undone.
