@@ -157,6 +157,8 @@ func (a *asker) hear() {
 		sender, target := netip.AddrFrom4([4]byte(b[28:32])), netip.AddrFrom4([4]byte(b[38:42]))
 		node, known := a.nodes[[6]byte(b[22:28])]
 		switch {
+		case target == VIP && sender == host(front, routerHost):
+			a.w.soughtNow()
 		case sender != VIP || !known:
 		case b[21] == arpReply && target != VIP:
 			a.answer(node, target)
@@ -201,4 +203,13 @@ func (w *Watch) announced(a Announcement) {
 		return
 	}
 	w.spoken = append(w.spoken, a)
+}
+
+// soughtNow notes that the clients' router has forgotten who has the address.
+func (w *Watch) soughtNow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.sought) < maxSpoken {
+		w.sought = append(w.sought, w.now())
+	}
 }

@@ -49,12 +49,14 @@ type Report struct {
 	// state at the beginning included. It judges nothing.
 	Addresses []string
 
-	// Late is the longest time by which an observer itself did not run. A gap that
-	// is not longer may be the observer's.
-	Late time.Duration
+	// Late is the longest time by which an observer itself did not run, and Stall the
+	// longest that fell into the gap: so much of the gap may be the observer's.
+	Late, Stall time.Duration
 	// Err says that an observer gave up or had no room left. The rest is then not
 	// to be trusted.
 	Err error
+
+	gap window // when Gap was
 }
 
 // Report tells what was seen from one moment to another. It waits until all that
@@ -85,12 +87,20 @@ func (w *Watch) Report(from, to time.Time) Report {
 		}
 	}
 	r.Addresses = addressStory(w.addresses, t, w.lab.nodeName)
-	for _, l := range w.lateness {
+	r.stalls(w.lateness, t)
+	return r
+}
+
+// stalls looks for what the observers themselves did not see.
+func (r *Report) stalls(all []lateness, t window) {
+	for _, l := range all {
 		if t.has(l.at) {
 			r.Late = max(r.Late, l.by)
 		}
+		if l.at >= r.gap.from && l.at-l.by <= r.gap.to {
+			r.Stall = max(r.Stall, l.by)
+		}
 	}
-	return r
 }
 
 // window is the time that a report is about.
@@ -117,7 +127,8 @@ func (r *Report) requests(all []probe, t window, name func(int) string) {
 			within = append(within, p)
 		}
 	}
-	r.Gap = longest(ends, t)
+	r.gap = longest(ends, t)
+	r.Gap = r.gap.to - r.gap.from
 	slices.SortStableFunc(within, func(a, b probe) int { return cmp.Compare(a.start, b.start) })
 	for _, p := range within {
 		r.count(p.outcome)
@@ -142,18 +153,24 @@ func (r *Report) count(o outcome) {
 
 // longest is the longest time between two moments, as far as it touches the
 // window. The moments are in order.
-func longest(moments []time.Duration, t window) (gap time.Duration) {
+func longest(moments []time.Duration, t window) (gap window) {
 	last := t.from
+	look := func(to time.Duration) {
+		if to-last > gap.to-gap.from {
+			gap = window{last, to}
+		}
+		last = to
+	}
 	for _, m := range moments {
 		switch {
 		case m < t.from:
 			last = m
 		case m <= t.to:
-			gap = max(gap, m-last)
-			last = m
+			look(m)
 		}
 	}
-	return max(gap, t.to-last)
+	look(t.to)
+	return gap
 }
 
 // moves compares the servers that clients had last with those that they met since.
@@ -256,7 +273,7 @@ func (r Report) String() string {
 	fmt.Fprintf(&b, "ARP answered by %s; by two at once for %.1f ms (%d questions); %d announcements, %d of them strays\n",
 		strings.Join(r.Owners, ", "), milliseconds(r.Overlap), r.Doubles, len(r.Announcements), len(r.Strays))
 	fmt.Fprintf(&b, "addresses: %s\n", strings.Join(r.Addresses, "; "))
-	fmt.Fprintf(&b, "observers late by at most %.1f ms\n", milliseconds(r.Late))
+	fmt.Fprintf(&b, "observers late by at most %.1f ms, in the gap %.1f ms\n", milliseconds(r.Late), milliseconds(r.Stall))
 	if r.Err != nil {
 		fmt.Fprintf(&b, "not to be trusted: %v\n", r.Err)
 	}

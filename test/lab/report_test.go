@@ -13,18 +13,26 @@ const tick = time.Millisecond
 func TestLongest(t *testing.T) {
 	for name, c := range map[string]struct {
 		moments []time.Duration
-		want    time.Duration
+		want    window
 	}{
-		"nothing at all":            {nil, 100},
-		"every ten":                 {[]time.Duration{90, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200}, 10},
-		"from before the fault":     {[]time.Duration{70, 130, 150, 170, 190}, 60},
-		"until the end":             {[]time.Duration{90, 110, 130}, 70},
-		"in the middle":             {[]time.Duration{95, 110, 180, 199}, 70},
-		"what is outside is no gap": {[]time.Duration{0, 90, 110, 130, 150, 170, 190, 300}, 20},
+		"nothing at all":            {nil, window{100, 200}},
+		"every ten":                 {[]time.Duration{90, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200}, window{90, 100}},
+		"from before the fault":     {[]time.Duration{70, 130, 150, 170, 190}, window{70, 130}},
+		"until the end":             {[]time.Duration{90, 110, 130}, window{130, 200}},
+		"in the middle":             {[]time.Duration{95, 110, 180, 199}, window{110, 180}},
+		"what is outside is no gap": {[]time.Duration{0, 90, 110, 130, 150, 170, 190, 300}, window{90, 110}},
 	} {
 		if got := longest(c.moments, window{100, 200}); got != c.want {
-			t.Errorf("%s: got %d, want %d", name, got, c.want)
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+func TestStalls(t *testing.T) {
+	r := Report{gap: window{100, 150}}
+	r.stalls([]lateness{{90, 5}, {102, 7}, {140, 3}, {160, 12}, {180, 20}, {300, 90}}, window{80, 200})
+	if r.Late != 20 || r.Stall != 12 {
+		t.Errorf("got late %d, in the gap %d; want 20, 12", r.Late, r.Stall)
 	}
 }
 

@@ -23,6 +23,7 @@ type Watch struct {
 	probes    []probe    // in the order of their starts
 	answers   []answers  // in the order of time
 	spoken    []Announcement
+	sought    []time.Duration // when the clients' router asked for the address
 	addresses []addressChange
 	lateness  []lateness
 	lost      int   // what found no room
