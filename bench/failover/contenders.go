@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,15 +25,17 @@ type contender struct {
 	// How long it is looked at after a fault, and how long it is left in peace after
 	// a repair.
 	window, settle time.Duration
-	build          func(l *lab.Lab) (cluster, error)
+	build          func(l *lab.Lab) (programs, error)
 }
 
-// cluster is a contender on the nodes of a lab.
-type cluster interface {
+// programs is a contender on the nodes of a lab.
+type programs interface {
 	// start starts what does not run on the node.
 	start(n *lab.Node) error
 	// proxy is the process that carries the traffic of the node.
 	proxy(n *lab.Node) *lab.Process
+	// rest waits until a fault can befall it: until all nodes could take the address.
+	rest(ctx context.Context) error
 	// retire ends the node's programs as an operator would.
 	retire(n *lab.Node) error
 }
@@ -45,18 +48,18 @@ func contenders(bin string) []contender {
 	return []contender{
 		{
 			Name: ours, Config: "defaults (`timing lan`)", Programs: []string{filepath.Join(bin, "pen"), filepath.Join(bin, "penctl")}, Package: "make build",
-			window: 3 * time.Second, settle: 2 * time.Second,
-			build: func(l *lab.Lab) (cluster, error) { return newPens(l, bin) },
+			window: 2 * time.Second, settle: 1500 * time.Millisecond,
+			build: func(l *lab.Lab) (programs, error) { return newPens(l, bin) },
 		},
 		{
 			Name: "keepalived 1s + haproxy", Config: "VRRPv2, advert_int 1, the defaults; haproxy with peers and a stick table", Programs: peers, Package: packages,
-			window: 5 * time.Second, settle: 7 * time.Second,
-			build: func(l *lab.Lab) (cluster, error) { return newPair(l, false) },
+			window: 5 * time.Second, settle: 5 * time.Second,
+			build: func(l *lab.Lab) (programs, error) { return newPair(l, false) },
 		},
 		{
 			Name: "keepalived 0.1s + haproxy", Config: "VRRPv3, advert_int 0.1, garp_master_delay 1; haproxy the same with checks every 200 ms", Programs: peers, Package: packages,
-			window: 3 * time.Second, settle: 4 * time.Second,
-			build: func(l *lab.Lab) (cluster, error) { return newPair(l, true) },
+			window: 2 * time.Second, settle: 2500 * time.Millisecond,
+			build: func(l *lab.Lab) (programs, error) { return newPair(l, true) },
 		},
 	}
 }
@@ -100,11 +103,14 @@ func versionIn(line string) string {
 }
 
 // pens is pen on all nodes.
-type pens struct{ *lab.Cluster }
+type pens struct {
+	*lab.Cluster
+	nodes []*lab.Node
+}
 
-func newPens(l *lab.Lab, bin string) (cluster, error) {
+func newPens(l *lab.Lab, bin string) (programs, error) {
 	c, err := l.NewCluster(bin)
-	return pens{c}, err
+	return pens{c, l.Nodes}, err
 }
 
 func (p pens) start(n *lab.Node) error {
@@ -118,6 +124,48 @@ func (p pens) proxy(n *lab.Node) *lab.Process { return p.Pen(n) }
 
 func (p pens) retire(n *lab.Node) error {
 	p.Pen(n).Signal(syscall.SIGTERM)
+	return nil
+}
+
+// rest asks all nodes until each says that all of them are eligible.
+func (p pens) rest(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		why := p.restless(ctx)
+		if why == nil {
+			return nil
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("the cluster does not come to rest: %w", why)
+		}
+	}
+}
+
+func (p pens) restless(ctx context.Context) error {
+	for _, n := range p.nodes {
+		text, err := p.Ask(ctx, n, "cluster", "json")
+		if err != nil {
+			return err
+		}
+		var st struct {
+			Members []struct {
+				Eligible bool `json:"eligible"`
+			} `json:"members"`
+		}
+		if err := json.Unmarshal([]byte(text), &st); err != nil {
+			return fmt.Errorf("cluster json of %s: %w", n.Name, err)
+		}
+		ready := 0
+		for _, m := range st.Members {
+			if m.Eligible {
+				ready++
+			}
+		}
+		if ready != len(p.nodes) {
+			return fmt.Errorf("%s: %d of %d nodes are eligible", n.Name, ready, len(p.nodes))
+		}
+	}
 	return nil
 }
 
@@ -138,7 +186,7 @@ type pair struct {
 	haproxy   map[*lab.Node]*lab.Process
 }
 
-func newPair(l *lab.Lab, fast bool) (cluster, error) {
+func newPair(l *lab.Lab, fast bool) (programs, error) {
 	p := &pair{l, fast, map[*lab.Node]int{}, map[*lab.Node]*lab.Process{}, map[*lab.Node]*lab.Process{}}
 	for i, n := range l.Nodes {
 		p.priority[n] = 150 - 10*i
@@ -241,6 +289,9 @@ func (p *pair) startKeepalived(n *lab.Node) (err error) {
 	return err
 }
 
+// rest: keepalived does not tell. It has had its time.
+func (p *pair) rest(context.Context) error { return nil }
+
 func (p *pair) proxy(n *lab.Node) *lab.Process { return p.haproxy[n] }
 
 func (p *pair) retire(n *lab.Node) error {
@@ -253,7 +304,7 @@ func (p *pair) retire(n *lab.Node) error {
 }
 
 // ready waits until there is a holder.
-func ready(ctx context.Context, l *lab.Lab, c cluster) (*lab.Node, error) {
+func ready(ctx context.Context, l *lab.Lab, c programs) (*lab.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	n, err := l.Holder(ctx)

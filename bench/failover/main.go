@@ -4,10 +4,19 @@
 // of a cluster fails: pen beside keepalived with haproxy, in the same network
 // namespaces, with the same faults, observed by the same clients.
 //
-//	go run ./bench/failover                                  print everything; two hours
+//	go run ./bench/failover                                  everything, printed; three quarters of an hour
 //	go run ./bench/failover -run 'killed|power' -rounds 3    some faults only, and quick
 //	go run ./bench/failover -contenders keepalived           some contenders only
 //	go run ./bench/failover -markdown docs/benchmarks.md     rewrite the measured part of a document
+//
+// What belongs together can be measured in several runs, which keep their
+// figures in a file. A fault that is measured again replaces what was there.
+//
+//	go run ./bench/failover -results FILE -contenders '^pen$'
+//	go run ./bench/failover -results FILE -contenders keepalived
+//	go run ./bench/failover -results FILE -load 10m          no fault, but both cores are busy
+//	go run ./bench/failover -results FILE -newcomers 20s     clients that nobody knows, 50,000 a second
+//	go run ./bench/failover -results FILE -rounds 0 -markdown docs/benchmarks.md
 //
 // It needs root. A contender that is not installed is left out, and the result
 // says so.
@@ -15,6 +24,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,6 +32,7 @@ import (
 	"os/signal"
 	"regexp"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -41,6 +52,9 @@ type options struct {
 	faults     *regexp.Regexp
 	contenders *regexp.Regexp
 	markdown   string
+	results    string
+	load       time.Duration
+	newcomers  time.Duration
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -48,19 +62,25 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var faults, contenders string
 	flags := flag.NewFlagSet("failover", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.IntVar(&o.rounds, "rounds", 20, "how often each fault befalls each contender")
+	flags.IntVar(&o.rounds, "rounds", 20, "how often each fault befalls each contender; 0: nothing is measured")
 	flags.StringVar(&o.bin, "bin", "bin", "the directory with the pen and the penctl to measure")
 	flags.StringVar(&faults, "run", "", "only the faults whose names match the regular expression")
 	flags.StringVar(&contenders, "contenders", "", "only the contenders whose names match the regular expression")
 	flags.StringVar(&o.markdown, "markdown", "", "the document whose measured part is rewritten")
+	flags.StringVar(&o.results, "results", "", "the file with the figures of earlier runs, which gets those of this one")
+	flags.DurationVar(&o.load, "load", 0, "instead of faults: for so long keep all cores busy with traffic through the holder, and count elections")
+	flags.DurationVar(&o.newcomers, "newcomers", 0, "instead of faults: for so long replicate 50,000 new clients a second, and measure connections beside")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if o.rounds < 1 {
-		return o, fmt.Errorf("-rounds must be at least 1")
+	if o.rounds < 0 || o.load < 0 || o.newcomers < 0 {
+		return o, errors.New("-rounds, -load and -newcomers must not be negative")
+	}
+	if o.rounds == 0 && o.results == "" {
+		return o, errors.New("-rounds 0 shows what is in -results, which is missing")
 	}
 	var err error
 	if o.faults, err = regexp.Compile(faults); err != nil {
@@ -84,11 +104,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	r, err := measure(ctx, o, stderr)
+	r, err := readResults(o.results)
 	if err != nil {
 		return err
 	}
-	r.args = args
+	r.bin = o.bin
+	if err := r.fill(ctx, o, stderr); err != nil {
+		return err
+	}
+	if o.results != "" {
+		if err := r.write(o.results); err != nil {
+			return err
+		}
+	}
 	text := r.String()
 	if o.markdown == "" {
 		_, err = io.WriteString(stdout, text)
@@ -99,4 +127,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	return os.WriteFile(o.markdown, document, 0o644)
+}
+
+// fill does what was asked for.
+func (r *results) fill(ctx context.Context, o options, progress io.Writer) (err error) {
+	switch {
+	case o.load > 0:
+		r.Load, err = loadFor(ctx, o, progress)
+	case o.newcomers > 0:
+		r.New, err = newcomersFor(ctx, o.newcomers, progress)
+	case o.rounds > 0:
+		err = r.measure(ctx, o, progress)
+	}
+	return err
 }

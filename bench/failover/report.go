@@ -41,8 +41,9 @@ func marked(path, text string) ([]byte, error) {
 // String is the measured part of the document, in Markdown.
 func (r *results) String() string {
 	var b strings.Builder
-	command := strings.Join(append([]string{"go run ./bench/failover"}, r.args...), " ")
-	fmt.Fprintf(&b, "Measured on %s by `%s`: each fault %d times.\nMachine: %s.\n\n", r.date.Format(time.DateOnly), command, r.rounds, machine())
+	r.choose()
+	fmt.Fprintf(&b, "Measured on %s by `go run ./bench/failover`: each fault %s times for each contender.\nMachine: %s. "+
+		"All nodes, clients, servers and observers share it.\n\n", r.Date.Format(time.DateOnly), r.times(), machine())
 	b.WriteString("| contender | version | configuration |\n| --- | --- | --- |\n")
 	for _, c := range r.contenders {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Name, c.version(), c.Config)
@@ -54,15 +55,52 @@ func (r *results) String() string {
 	b.WriteString(r.goals())
 	b.WriteString(r.gaps())
 	b.WriteString(r.others())
+	b.WriteString(r.Load.String())
+	b.WriteString(r.New.String())
 	b.WriteString(r.remarks())
 	return b.String()
+}
+
+// choose takes those contenders and faults that something is known of, in this
+// run or from an earlier one.
+func (r *results) choose() {
+	r.contenders, r.faults = nil, nil
+	some := map[string]bool{}
+	for name := range r.Samples {
+		some[name] = true
+	}
+	for _, c := range contenders(r.bin) {
+		if slices.ContainsFunc(faults(), func(f fault) bool { return some[nameOf(c.Name, f.Name)] }) {
+			r.contenders = append(r.contenders, c)
+		}
+	}
+	for _, f := range faults() {
+		if slices.ContainsFunc(r.contenders, func(c contender) bool { return some[nameOf(c.Name, f.Name)] }) {
+			r.faults = append(r.faults, f)
+		}
+	}
+}
+
+// times is how often each fault was measured.
+func (r *results) times() string {
+	least, most := 0, 0
+	for _, all := range r.Samples {
+		if least == 0 || len(all) < least {
+			least = len(all)
+		}
+		most = max(most, len(all))
+	}
+	if least == most {
+		return fmt.Sprint(most)
+	}
+	return fmt.Sprintf("%d to %d", least, most)
 }
 
 func (r *results) gaps() string {
 	var b strings.Builder
 	b.WriteString("\n### Time without an answer, ms\n\n| fault | contender | median | p95 | max |\n| --- | --- | ---: | ---: | ---: |\n")
 	r.each(func(f fault, c contender, all []sample) {
-		g := values(all, func(s sample) float64 { return ms(s.fault.Gap) })
+		g := values(all, func(s sample) float64 { return ms(s.Gap) })
 		fmt.Fprintf(&b, "| %s | %s | %.0f | %.0f | %.0f |\n", f.Name, c.Name, rank(g, 0.5), rank(g, 0.95), rank(g, 1))
 	})
 	return b.String()
@@ -75,16 +113,16 @@ func (r *results) others() string {
 	b.WriteString("Clients whose server changed: in all rounds. Time without an answer when the node comes back, ms: median and max.\n\n")
 	b.WriteString("| fault | contender | refused | lost | cut off | two answer | clients moved | at the return |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	r.each(func(f fault, c contender, all []sample) {
-		two := values(all, func(s sample) float64 { return ms(s.fault.Overlap) })
-		back := values(all, func(s sample) float64 { return ms(s.repair.Gap) })
+		two := values(all, func(s sample) float64 { return ms(s.Overlap) })
+		back := values(all, func(s sample) float64 { return ms(s.Return) })
 		moved, of := 0, 0
 		for _, s := range all {
-			moved, of = moved+s.fault.Moved, of+s.fault.Clients
+			moved, of = moved+s.Moved, of+s.Clients
 		}
 		fmt.Fprintf(&b, "| %s | %s | %.0f | %.0f | %.0f | %.0f / %.0f | %d of %d | %.0f / %.0f |\n", f.Name, c.Name,
-			rank(values(all, func(s sample) float64 { return float64(s.fault.Refused) }), 0.5),
-			rank(values(all, func(s sample) float64 { return float64(s.fault.Lost) }), 0.5),
-			rank(values(all, func(s sample) float64 { return float64(s.fault.Reset + s.fault.Mute) }), 0.5),
+			rank(values(all, func(s sample) float64 { return float64(s.Refused) }), 0.5),
+			rank(values(all, func(s sample) float64 { return float64(s.Lost) }), 0.5),
+			rank(values(all, func(s sample) float64 { return float64(s.CutOff) }), 0.5),
 			rank(two, 0.5), rank(two, 1), moved, of, rank(back, 0.5), rank(back, 1))
 	})
 	return b.String()
@@ -93,7 +131,7 @@ func (r *results) others() string {
 func (r *results) each(row func(fault, contender, []sample)) {
 	for _, f := range r.faults {
 		for _, c := range r.contenders {
-			if all := r.samples[key{c.Name, f.Name}]; len(all) > 0 {
+			if all := r.Samples[nameOf(c.Name, f.Name)]; len(all) > 0 {
 				row(f, c, all)
 			}
 		}
@@ -108,10 +146,10 @@ type goal struct {
 	of          func(sample) float64
 }
 
-func gap(s sample) float64     { return ms(s.fault.Gap) }
-func overlap(s sample) float64 { return ms(s.fault.Overlap) }
-func moved(s sample) float64   { return float64(s.fault.Moved) }
-func turned(s sample) float64  { return float64(s.fault.Refused + s.fault.Lost) }
+func gap(s sample) float64     { return ms(s.Gap) }
+func overlap(s sample) float64 { return ms(s.Overlap) }
+func moved(s sample) float64   { return float64(s.Moved) }
+func turned(s sample) float64  { return float64(s.Refused + s.Lost) }
 
 var goals = []goal{
 	{"killed, median of the gap, ms", "killed", 0.5, 30, gap},
@@ -132,7 +170,7 @@ func (r *results) goals() string {
 		var all []sample
 		for _, f := range r.faults {
 			if g.fault == "" || g.fault == f.Name {
-				all = append(all, r.samples[key{ours, f.Name}]...)
+				all = append(all, r.Samples[nameOf(ours, f.Name)]...)
 			}
 		}
 		if len(all) == 0 {
@@ -151,12 +189,27 @@ func (r *results) goals() string {
 }
 
 func (r *results) remarks() string {
-	late := 0.0
-	for _, all := range r.samples {
-		late = max(late, rank(values(all, func(s sample) float64 { return ms(s.fault.Late) }), 1))
+	var notes []string
+	late := time.Duration(0)
+	for _, all := range r.Samples {
+		for _, s := range all {
+			late = max(late, s.Late)
+		}
 	}
-	notes := append([]string{fmt.Sprintf("The observers themselves did not run for at most %.0f ms during a fault.", late)}, r.notes...)
-	return "\n### Remarks\n\n- " + strings.Join(notes, "\n- ") + "\n"
+	notes = append(notes, fmt.Sprintf("The observers come round every 2 and 5 ms: a gap of less than about 8 ms is their own pace. "+
+		"They themselves did not run for at most %.0f ms.", ms(late)))
+	var counts []string
+	for _, c := range r.contenders {
+		counts = append(counts, fmt.Sprintf("%s %d", c.Name, r.Retaken[c.Name]))
+	}
+	notes = append(notes, "A round in whose gap the observers stood still, for 10 ms or more and for more than a tenth of the gap, was taken again, at most twice, for each contender alike: "+
+		strings.Join(counts, ", ")+".")
+	for _, c := range r.contenders {
+		if n := r.Stalled[c.Name]; n > 0 {
+			notes = append(notes, fmt.Sprintf("%d rounds of %s count although the observers stood still in the third attempt, too.", n, c.Name))
+		}
+	}
+	return "\n### Remarks\n\n- " + strings.Join(append(notes, r.Notes...), "\n- ") + "\n"
 }
 
 func values(all []sample, of func(sample) float64) []float64 {

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"pen/test/lab"
 )
 
 func TestRank(t *testing.T) {
@@ -45,13 +43,18 @@ func TestVersionIn(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	r := results{rounds: 2, date: time.Now(), contenders: contenders("bin")[:2], faults: faults()[:1], samples: map[key][]sample{
-		{ours, "killed"}: {
-			{fault: lab.Report{Gap: 20 * time.Millisecond, Clients: 200}, repair: lab.Report{Gap: 5 * time.Millisecond}},
-			{fault: lab.Report{Gap: 190 * time.Millisecond, Clients: 200, Moved: 3, Refused: 4}},
+	r := results{
+		Date: time.Now(), Retaken: map[string]int{ours: 2}, Stalled: map[string]int{ours: 1}, Notes: []string{"something else"},
+		Samples: map[string][]sample{
+			nameOf(ours, "killed"): {
+				{Gap: 20 * time.Millisecond, Clients: 200, Return: 5 * time.Millisecond, Late: 3 * time.Millisecond},
+				{Gap: 190 * time.Millisecond, Clients: 200, Moved: 3, Refused: 4},
+			},
+			nameOf("keepalived 1s + haproxy", "killed"): {{Gap: 3 * time.Second, Overlap: time.Second}},
 		},
-		{"keepalived 1s + haproxy", "killed"}: {{fault: lab.Report{Gap: 3 * time.Second, Overlap: time.Second}}},
-	}}
+		Load: &loaded{For: time.Minute, Moves: 1, Busy: 0.97, Answered: 6000},
+		New:  &newcomers{Rate: 50_000, Quiet: []float64{100, 90, 300}, Crowded: []float64{105, 110, 100}},
+	}
 	text := r.String()
 	for _, want := range []string{
 		"| killed, median of the gap, ms | <= 30 | 20 | yes |",
@@ -62,6 +65,14 @@ func TestReport(t *testing.T) {
 		"| killed | keepalived 1s + haproxy | 3000 | 3000 | 3000 |",
 		"| killed | pen | 0 | 0 | 0 | 0 / 0 | 3 of 400 | 0 / 5 |",
 		"| 1000 / 1000 |",
+		"each fault 1 to 2 times",
+		"pen 2, keepalived 1s + haproxy 0",
+		"1 rounds of pen count although",
+		"did not run for at most 3 ms",
+		"- something else",
+		"| elections | 0 | 1 | **no** |",
+		"busy for 97 % of the time, with 100 requests a second",
+		"| p99 beside them, us | <= +10 % | 105 (+5 %) | yes |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
@@ -69,6 +80,49 @@ func TestReport(t *testing.T) {
 	}
 	if strings.Contains(text, "power lost") {
 		t.Error("a goal without a measurement is told")
+	}
+}
+
+func TestStalled(t *testing.T) {
+	for _, c := range []struct {
+		gap, stall time.Duration
+		want       bool
+	}{{20, 9, false}, {20, 10, true}, {99, 10, true}, {100, 10, false}, {3000, 200, false}, {3000, 310, true}} {
+		s := sample{Gap: c.gap * time.Millisecond, Stall: c.stall * time.Millisecond}
+		if got := s.stalled(); got != c.want {
+			t.Errorf("a stall of %d ms in a gap of %d ms: got %t, want %t", c.stall, c.gap, got, c.want)
+		}
+	}
+}
+
+// The whole measurement must not take longer than people wait.
+func TestEstimate(t *testing.T) {
+	r := results{rounds: 20, contenders: contenders("bin"), faults: faults()}
+	if got := r.estimate(); got > 45*time.Minute || got < 20*time.Minute {
+		t.Errorf("got %v, want 20 to 45 minutes", got)
+	}
+}
+
+func TestResultsAreKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "results")
+	r, err := readResults(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Samples[nameOf(ours, "killed")] = []sample{{Gap: time.Second, Moved: 2}}
+	r.Load = &loaded{Moves: 3}
+	if err := r.write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readResults(path)
+	if err != nil || len(got.Samples) != 1 || got.Samples[nameOf(ours, "killed")][0].Gap != time.Second || got.Load.Moves != 3 || got.New != nil {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readResults(path); err == nil {
+		t.Error("a file that is none of ours: got no error")
 	}
 }
 
@@ -97,7 +151,7 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.rounds != 3 || !o.faults.MatchString("all killed") || o.contenders.MatchString("keep") {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-rounds", "0"}, {"-run", "("}, {"-contenders", "("}, {"stray"}, {"-nonsense"}} {
+	for _, args := range [][]string{{"-rounds", "0"}, {"-rounds", "-1", "-results", "x"}, {"-load", "-1s"}, {"-run", "("}, {"-contenders", "("}, {"stray"}, {"-nonsense"}} {
 		if _, err := parseOptions(args, io.Discard); err == nil {
 			t.Errorf("%q: got no error, want one", args)
 		}
