@@ -39,6 +39,8 @@ type daemon struct {
 	proxy   *proxy.Proxy
 	control *control.Server // nil: no control port
 
+	supervisor *supervisor // nil: no service manager listens
+
 	line    *config.CommandLine
 	version string
 
@@ -79,11 +81,13 @@ func (d *daemon) serve(ctx context.Context) error {
 	group.Go(func() error { return d.proxy.Run(parts) })
 	group.Go(func() error { return d.reconcile(parts) })
 	group.Go(func() error { return d.signals(parts) })
+	group.Go(func() error { return d.supervise(parts) })
 	if d.control != nil {
 		group.Go(func() error { return d.control.Run(parts) })
 	}
 	select {
 	case <-ctx.Done():
+		d.supervisor.enter(phaseStopping, "stopping")
 		d.leave(parts)
 	case <-parts.Done(): // a part failed
 	}

@@ -29,9 +29,11 @@ func (d *daemon) signals(ctx context.Context) error {
 func (d *daemon) signal(ctx context.Context, s os.Signal) {
 	switch s {
 	case syscall.SIGHUP:
+		done := d.reloading()
 		if err := d.reload(ctx, "SIGHUP"); err != nil {
 			d.log.Error("settings not read again; nothing was changed", "err", err)
 		}
+		done()
 	case syscall.SIGUSR1:
 		d.tell(ctx)
 	case syscall.SIGUSR2:

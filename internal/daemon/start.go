@@ -97,6 +97,7 @@ func run(ctx context.Context, c Config, file startFile, starter *starter) error 
 	defer end()
 	d := &daemon{end: end, line: c.Line, version: c.Version, journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
 	d.log = d.journal.log
+	d.supervisor = newSupervisor(d.log)
 	plan, err := d.firstPlan(ctx, c, file)
 	if err != nil {
 		return err
