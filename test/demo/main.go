@@ -25,9 +25,10 @@ import (
 
 func main() {
 	bin := flag.String("bin", "bin", "the directory with pen and penctl")
+	once := flag.Bool("once", false, "end when all has been shown")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := show(ctx, os.Stdout, *bin)
+	err := show(ctx, os.Stdout, *bin, *once)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -39,12 +40,13 @@ func main() {
 type demo struct {
 	*lab.Lab
 	*lab.Cluster
-	out io.Writer
-	bin string
+	out  io.Writer
+	bin  string
+	once bool
 }
 
 // show is the whole demonstration. It ends well when ctx ends.
-func show(ctx context.Context, out io.Writer, bin string) (err error) {
+func show(ctx context.Context, out io.Writer, bin string, once bool) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces need root: sudo make demo")
 	}
@@ -57,14 +59,17 @@ func show(ctx context.Context, out io.Writer, bin string) (err error) {
 		return err
 	}
 	defer func() {
-		fmt.Fprintln(out, "\nEverything is removed.")
-		err = errors.Join(err, l.Close())
+		closing := l.Close()
+		if closing == nil {
+			fmt.Fprintln(out, "\nEverything is removed.")
+		}
+		err = errors.Join(err, closing)
 	}()
 	c, err := l.NewCluster(bin)
 	if err != nil {
 		return err
 	}
-	d := demo{l, c, out, bin}
+	d := demo{l, c, out, bin, once}
 	if err := d.play(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -89,6 +94,9 @@ func (d demo) play(ctx context.Context) error {
 		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	if d.once {
+		return nil
 	}
 	d.hints()
 	<-ctx.Done()
