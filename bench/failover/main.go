@@ -36,6 +36,13 @@ import (
 )
 
 func main() {
+	if os.Getenv(nodeEnv) != "" {
+		if err := node(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "failover: node:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -11,6 +11,25 @@ import (
 	"time"
 )
 
+func TestMain(m *testing.M) {
+	if os.Getenv(nodeEnv) != "" { // started by newcomersFor
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestNewcomers(t *testing.T) {
+	r, err := newcomersFor(t.Context(), time.Second, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Machines differ; that some are replicated and measured must be so on all.
+	if r.Rate < newRate/10 || len(r.Quiet) != newParts || len(r.Crowded) != newParts || r.Requests == 0 || r.Batch <= 0 {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestRank(t *testing.T) {
 	twenty := make([]float64, 20)
 	for i := range twenty {
