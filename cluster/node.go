@@ -75,6 +75,7 @@ type Node struct {
 	core    atomic.Pointer[core]
 	formed  chan struct{}
 	current chan struct{} // see Current
+	digest  atomic.Uint64 // see SetDigest
 	led     chan struct{} // this node leads a new term
 	down    chan struct{} // closed when Run ends
 	moving  sync.Mutex    // held by the transfer under way
@@ -122,6 +123,7 @@ func openNode(cfg Config) (_ *Node, err error) {
 		return nil, errors.New("a cluster needs a directory for its log")
 	}
 	n.self = cfg.Peers[i]
+	n.digest.Store(cfg.Digest)
 	n.fsm = newFSM(n.machine)
 	n.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(cfg.Log), DisableTime: true})
 	// The way to it is for everybody: another user may have to go it later.
@@ -409,6 +411,9 @@ func (n *Node) Lease() Lease {
 	l.Current = l.Term != 0 && n.lead.Term == l.Term && n.lead.Applied > 0
 	return l
 }
+
+// SetDigest says what Config.Digest is from now on: the file was read again.
+func (n *Node) SetDigest(digest uint64) { n.digest.Store(digest) }
 
 // SetEligible says whether this node could hold the address, and why not.
 func (n *Node) SetEligible(ok bool, reason string) {

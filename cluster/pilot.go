@@ -23,7 +23,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 	var since time.Time
 	for {
 		o := n.note()
-		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.cfg.Digest, Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
+		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.digest.Load(), Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
 		lease := k.elector.watchLease()
 		select {
 		case <-ctx.Done():

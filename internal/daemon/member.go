@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -89,15 +88,6 @@ func (d *daemon) join(plan *config.Plan) (*member, error) {
 	return m, nil
 }
 
-// nodeName is what people call this node.
-func nodeName() string {
-	name, err := os.Hostname()
-	if err != nil || name == "" {
-		return "pen"
-	}
-	return name
-}
-
 func vipConfig(l *config.Local, log *slog.Logger) vip.Config {
 	c := vip.Config{Name: l.Cluster, Lease: l.Timing() / 2, Log: log}
 	for _, a := range l.VIPs {
@@ -113,43 +103,6 @@ func virtual(l *config.Local) []netip.Addr {
 		all = append(all, a.Prefix.Addr())
 	}
 	return all
-}
-
-// selfOf finds out which of the peers this node is: the one that was named, or
-// the one that has an address of this machine.
-func selfOf(l *config.Local) (config.Peer, error) {
-	if l.Self.IsValid() {
-		i := slices.IndexFunc(l.Peers, func(p config.Peer) bool { return p.Addr == l.Self })
-		if i < 0 {
-			return config.Peer{}, fmt.Errorf("self %s is not among the peers", l.Self)
-		}
-		return l.Peers[i], nil
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return config.Peer{}, fmt.Errorf("addresses of this machine: %w", err)
-	}
-	var mine []config.Peer
-	for _, p := range l.Peers {
-		if slices.ContainsFunc(addrs, func(a net.Addr) bool { return addressOf(a) == p.Addr.Addr() }) {
-			mine = append(mine, p)
-		}
-	}
-	switch len(mine) {
-	case 0:
-		return config.Peer{}, errors.New("no address of this machine is among the peers: add it to peers, or name this node with self")
-	case 1:
-		return mine[0], nil
-	}
-	return config.Peer{}, fmt.Errorf("this machine is both %s and %s of the peers: name one with self", mine[0].Addr, mine[1].Addr)
-}
-
-func addressOf(a net.Addr) netip.Addr {
-	if n, ok := a.(*net.IPNet); ok {
-		ip, _ := netip.AddrFromSlice(n.IP)
-		return ip.Unmap()
-	}
-	return netip.Addr{}
 }
 
 // foresee returns a function that tells, when the process is in its jail and its
@@ -357,74 +310,3 @@ func (m *member) arm(before []cluster.ReleaseConn) []cluster.ReleaseConn {
 	return now
 }
 
-// found gives a new cluster its settings. In one that has some this node
-// compares them with its file.
-func (m *member) found(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-m.node.Formed():
-	}
-	merged := !m.node.Brought()
-	for {
-		leases, views := m.node.Changed(), m.node.Watch()
-		seeded := len(m.node.View().Seed) > 0
-		if seeded && merged {
-			break
-		}
-		if leader, _ := m.node.Leader(); seeded && leader != "" && leader != m.node.ID() {
-			break // who leads now has no file to merge; the difference will be told
-		}
-		// A state that a single node brings along comes first.
-		if l := m.node.Lease(); l.Valid && l.Current && (seeded || merged) {
-			if err := m.seedCluster(ctx); err != nil {
-				m.log.Warn("the settings of the file are not the cluster's yet", "err", err)
-			} else {
-				merged = true
-				continue
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-leases:
-		case <-views:
-		case <-time.After(m.holder.heartbeat):
-		}
-	}
-	select {
-	case <-ctx.Done():
-	case <-m.node.Current(): // before that the view may be older
-		m.settle()
-	}
-}
-
-// seedCluster makes this node's file the settings of the cluster: once, whoever
-// tries it.
-func (m *member) seedCluster(ctx context.Context) error {
-	c, err := m.seed(m.want, "start")
-	if err != nil {
-		return err
-	}
-	once := sha256.Sum256(fmt.Appendf(nil, "seed of %s", m.node.Status().Formation))
-	c.Ops = append([]state.Op{state.Request{ID: state.RequestID(once[:16])}}, c.Ops...)
-	res, err := m.node.Propose(ctx, c)
-	return errors.Join(err, res.Err)
-}
-
-// settle takes the cluster's settings as this node's, and tells if the file says
-// something else.
-func (m *member) settle() {
-	c, err := m.seed(m.want, "")
-	switch {
-	case err != nil:
-		m.log.Error("compare the settings with the file", "err", err)
-	case len(c.Ops) > 0:
-		m.log.Warn("the file differs from the cluster's settings, which count; reload takes the file's", "differences", len(c.Ops))
-	}
-	m.settled.Store(true)
-	select {
-	case m.news <- struct{}{}:
-	default:
-	}
-}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -78,6 +79,79 @@ func (m *member) reload(ctx context.Context, by, file string, statements []confi
 		m.log.Warn("changed in the file, and as it was until pen is started again", "word", word)
 	}
 	m.want = plan.View
+	m.node.SetDigest(digest(plan.View, plan.Local.Membership))
 	m.log.Info("settings read again", "file", file, "by", by, "changes", len(c.Ops))
 	return nil
+}
+
+// found gives a new cluster its settings. In one that has some this node
+// compares them with its file.
+func (m *member) found(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-m.node.Formed():
+	}
+	merged := !m.node.Brought()
+	for {
+		leases, views := m.node.Changed(), m.node.Watch()
+		seeded := len(m.node.View().Seed) > 0
+		if seeded && merged {
+			break
+		}
+		if leader, _ := m.node.Leader(); seeded && leader != "" && leader != m.node.ID() {
+			break // who leads now has no file to merge; the difference will be told
+		}
+		// A state that a single node brings along comes first.
+		if l := m.node.Lease(); l.Valid && l.Current && (seeded || merged) {
+			if err := m.seedCluster(ctx); err != nil {
+				m.log.Warn("the settings of the file are not the cluster's yet", "err", err)
+			} else {
+				merged = true
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-leases:
+		case <-views:
+		case <-time.After(m.holder.heartbeat):
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-m.node.Current(): // before that the view may be older
+		m.settle()
+	}
+}
+
+// seedCluster makes this node's file the settings of the cluster: once, whoever
+// tries it.
+func (m *member) seedCluster(ctx context.Context) error {
+	c, err := m.seed(m.want, "start")
+	if err != nil {
+		return err
+	}
+	once := sha256.Sum256(fmt.Appendf(nil, "seed of %s", m.node.Status().Formation))
+	c.Ops = append([]state.Op{state.Request{ID: state.RequestID(once[:16])}}, c.Ops...)
+	res, err := m.node.Propose(ctx, c)
+	return errors.Join(err, res.Err)
+}
+
+// settle takes the cluster's settings as this node's, and tells if the file says
+// something else.
+func (m *member) settle() {
+	c, err := m.seed(m.want, "")
+	switch {
+	case err != nil:
+		m.log.Error("compare the settings with the file", "err", err)
+	case len(c.Ops) > 0:
+		m.log.Warn("the file differs from the cluster's settings, which count; reload takes the file's", "differences", len(c.Ops))
+	}
+	m.settled.Store(true)
+	select {
+	case m.news <- struct{}{}:
+	default:
+	}
 }
