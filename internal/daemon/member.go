@@ -309,4 +309,3 @@ func (m *member) arm(before []cluster.ReleaseConn) []cluster.ReleaseConn {
 	m.vip.GuardConns(files, m.node.ReleaseMessage)
 	return now
 }
-

@@ -56,4 +56,3 @@ func nodeName() string {
 	}
 	return name
 }
-
