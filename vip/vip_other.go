@@ -9,6 +9,11 @@ import (
 	"os"
 )
 
+// Release returns errors.ErrUnsupported: nothing can have been left.
+func Release(Config) (int, error) {
+	return 0, fmt.Errorf("release a virtual address: %w", errors.ErrUnsupported)
+}
+
 // A VIP can not exist on this system.
 type VIP struct{}
 
