@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"math/rand/v2"
 	"slices"
 	"syscall"
 	"testing"
@@ -27,11 +28,28 @@ type fault struct {
 	waits bool
 	// No connect is refused or lost.
 	smooth bool
+	// Who is struck, and how: the holder if nobody is named.
+	struck condition
+	other  bool // not the holder but another
 }
+
+// condition is what status must say of the node that a fault has struck.
+type condition uint8
+
+const (
+	present condition = iota // nothing: it is there
+	gone                     // it can not be asked, and the others know that it is away
+	alone                    // it says itself that it has no quorum, and the others know that it is away
+	halved                   // it hears or is heard, but not both: nobody need know the truth
+	drained                  // it is there, and not eligible
+)
 
 // The longest gap that is allowed in a test. An election by silence takes a
 // quarter of a second; the machine is busy with other tests.
 const gapLimit = 2 * time.Second
+
+// Clients that had no way to the holder find it again with the next announcement.
+const returnLimit = 4 * time.Second
 
 func nothing(testing.TB, *suite, *lab.Node) {}
 
@@ -47,7 +65,7 @@ func with(side lab.Side) lab.Side              { side.Clients = true; return sid
 var faults = []fault{
 	{name: "holder killed", do: func(_ testing.TB, s *suite, holder *lab.Node) {
 		s.Pen(holder).Signal(syscall.SIGKILL)
-	}, heal: restart},
+	}, heal: restart, struck: gone},
 	{name: "guard killed", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		guard := s.Pen(holder).Guard()
 		if guard == 0 {
@@ -61,58 +79,58 @@ var faults = []fault{
 	}, stays: true},
 	{name: "holder and guard killed", do: func(_ testing.TB, _ *suite, holder *lab.Node) {
 		holder.Signal(syscall.SIGKILL)
-	}, heal: restart},
+	}, heal: restart, struck: gone},
 	{name: "holder frozen", do: func(_ testing.TB, s *suite, holder *lab.Node) {
 		s.Pen(holder).Signal(syscall.SIGSTOP)
 	}, heal: func(_ testing.TB, s *suite, holder *lab.Node) {
 		s.Pen(holder).Signal(syscall.SIGCONT)
-	}, lasts: pick(3*time.Second, 10*time.Second)},
+	}, lasts: pick(3*time.Second, 10*time.Second), struck: gone},
 	{name: "holder and guard frozen", do: func(_ testing.TB, _ *suite, holder *lab.Node) {
 		holder.Signal(syscall.SIGSTOP)
 	}, heal: func(_ testing.TB, _ *suite, holder *lab.Node) {
 		holder.Signal(syscall.SIGCONT)
-	}, lasts: pick(3*time.Second, 10*time.Second)},
+	}, lasts: pick(3*time.Second, 10*time.Second), struck: gone},
 	{name: "link down", do: func(t testing.TB, _ *suite, holder *lab.Node) {
 		must(t, holder.LinkDown())
 	}, heal: func(t testing.TB, _ *suite, holder *lab.Node) {
 		must(t, holder.LinkUp())
-	}},
+	}, struck: alone},
 	{name: "power lost", do: func(t testing.TB, _ *suite, holder *lab.Node) {
 		must(t, holder.PowerOff())
 	}, heal: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, holder.PowerOn())
 		s.restart(t)
-	}},
+	}, struck: gone},
 	{name: "holder alone", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.Partition(one(holder), with(many(s, holder))))
-	}, heal: heal},
+	}, heal: heal, struck: alone},
 	{name: "holder alone with the clients", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.Partition(with(one(holder)), many(s, holder)))
-	}, heal: heal, waits: true},
+	}, heal: heal, waits: true, struck: alone},
 	{name: "another node alone", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.Partition(one(s.others(holder)[0]), with(many(s, s.others(holder)[0]))))
-	}, heal: heal, stays: true, smooth: true},
+	}, heal: heal, stays: true, smooth: true, struck: alone, other: true},
 	{name: "another node alone with the clients", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.Partition(with(one(s.others(holder)[0])), many(s, s.others(holder)[0])))
-	}, heal: heal, stays: true, waits: true},
+	}, heal: heal, stays: true, waits: true, struck: alone, other: true},
 	{name: "holder can not send to the others", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.CutFrom(one(holder), many(s, holder)))
-	}, heal: heal},
+	}, heal: heal, struck: halved},
 	{name: "holder can not hear the others", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.CutFrom(many(s, holder), one(holder)))
-	}, heal: heal},
+	}, heal: heal, struck: halved},
 	{name: "holder can not send at all", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.CutFrom(one(holder), with(many(s, holder))))
-	}, heal: heal},
+	}, heal: heal, struck: halved},
 	{name: "holder can not hear anybody", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		must(t, s.CutFrom(with(many(s, holder)), one(holder)))
-	}, heal: heal},
+	}, heal: heal, struck: halved},
 	{name: "terminated", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		s.Pen(holder).Signal(syscall.SIGTERM)
 		if status, ended := s.Pen(holder).Wait(rig.Patience); !ended || status != 0 {
 			t.Errorf("pen ended %t with status %d, want 0", ended, status)
 		}
-	}, heal: restart, smooth: true},
+	}, heal: restart, smooth: true, struck: gone},
 	{name: "transfer", do: func(t testing.TB, s *suite, holder *lab.Node) {
 		s.ask(t, holder, "cluster", "transfer")
 	}, heal: nothing, smooth: true},
@@ -120,7 +138,7 @@ var faults = []fault{
 		s.ask(t, holder, "cluster", "drain", holder.Addr.String())
 	}, heal: func(t testing.TB, s *suite, holder *lab.Node) {
 		s.ask(t, holder, "cluster", "undrain", holder.Addr.String())
-	}, smooth: true},
+	}, smooth: true, struck: drained},
 }
 
 // All faults befall one cluster, one after the other: each meets what the last
@@ -131,6 +149,9 @@ func TestFaults(t *testing.T) {
 	must(t, err)
 	time.Sleep(1500 * time.Millisecond) // every client comes, and is remembered
 	for range pick(1, 20) {
+		if long {
+			rand.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
+		}
 		for _, f := range faults {
 			if !t.Run(f.name, func(t *testing.T) { befall(t, s, w, f) }) {
 				t.Fatalf("not going on after %q", f.name)
@@ -145,6 +166,7 @@ func befall(t *testing.T, s *suite, w *lab.Watch, f fault) {
 	from := time.Now()
 	f.do(t, s, holder)
 	time.Sleep(time.Until(from.Add(lasts)))
+	f.tell(t, s, holder)
 	healing := time.Now()
 	f.heal(t, s, holder)
 	s.well(t)
@@ -153,6 +175,9 @@ func befall(t *testing.T, s *suite, w *lab.Watch, f fault) {
 	during := w.Report(from, healing)
 	t.Logf("during:\n%sfrom the healing on:\n%s", during, after)
 	f.judge(t, during, after, holder)
+	if t.Failed() {
+		t.Logf("all that was seen, in ms since the fault:\n%s", w.Trace(from, all))
+	}
 }
 
 func (f fault) judge(t testing.TB, during, after lab.Report, holder *lab.Node) {
@@ -175,6 +200,9 @@ func (f fault) judge(t testing.TB, during, after lab.Report, holder *lab.Node) {
 			t.Errorf("%s: %d connects refused and %d lost, want none", when, r.Refused, r.Lost)
 		}
 	}
+	if f.waits && (after.First < 0 || after.First > returnLimit) {
+		t.Errorf("clients were answered %v after they had a way to the holder again, want at most %v", after.First, returnLimit)
+	}
 	f.judgeOwners(t, during, after, holder)
 }
 
@@ -185,6 +213,10 @@ func (f fault) judgeOwners(t testing.TB, during, after lab.Report, holder *lab.N
 		t.Errorf("%v answered for the address, want %s all the time", owners, holder.Name)
 	case !f.stays && (len(owners) < 1 || len(owners) > 2 || owners[len(owners)-1] == holder.Name):
 		t.Errorf("%v answered for the address, want %s and then another", owners, holder.Name)
+	}
+	heir := during.Owners[max(0, len(during.Owners)-1):]
+	if !f.stays && !slices.ContainsFunc(during.Announcements, func(a lab.Announcement) bool { return slices.Contains(heir, a.Node) }) {
+		t.Errorf("%v has not announced that it has the address", heir)
 	}
 	if len(after.Owners) != 1 {
 		t.Errorf("after the healing %v answered, want one node: nothing has happened to it", after.Owners)

@@ -6,8 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"testing"
 
 	"pen/test/lab"
+	"pen/test/rig"
 )
 
 // status is what `cluster json` says, as far as it matters here.
@@ -76,4 +79,62 @@ func (st status) holder(members int) (holder, why string) {
 		return "", "nobody holds the address"
 	}
 	return holder, ""
+}
+
+// tell checks what the nodes say while the fault lasts.
+func (f fault) tell(t testing.TB, s *suite, holder *lab.Node) {
+	t.Helper()
+	struck := holder
+	if f.other {
+		struck = s.others(holder)[0]
+	}
+	for _, n := range s.Nodes {
+		if n == struck && (f.struck == gone || f.struck == halved) {
+			continue
+		}
+		why := ""
+		if !rig.Eventually(rig.Patience, func() bool {
+			st, err := s.status(t.Context(), n)
+			if err != nil {
+				why = err.Error()
+				return false
+			}
+			why = f.wrong(st, n, struck, holder)
+			return why == ""
+		}) {
+			t.Errorf("status of %s: %s", n.Name, why)
+		}
+	}
+}
+
+// wrong is what the status of a node should not say; empty: it is right.
+func (f fault) wrong(st status, n, struck, holder *lab.Node) string {
+	if n == struck && f.struck == alone {
+		if st.Quorum {
+			return fmt.Sprintf("it is alone and speaks of a quorum: %+v", st)
+		}
+		return ""
+	}
+	if !st.Quorum {
+		return fmt.Sprintf("no quorum: %+v", st)
+	}
+	holders := 0
+	for _, m := range st.Members {
+		of := func(n *lab.Node) bool { return strings.HasPrefix(m.Addr, n.Addr.String()+":") }
+		switch {
+		case of(struck) && (f.struck == gone || f.struck == alone) && (m.Alive || m.Eligible):
+			return fmt.Sprintf("%s is away, and %+v", struck.Name, m)
+		case of(struck) && f.struck == drained && (!m.Drained || m.Eligible):
+			return fmt.Sprintf("%s is drained, and %+v", struck.Name, m)
+		case !m.Alive || !m.Holding:
+		case of(holder) != f.stays && f.struck != halved:
+			return fmt.Sprintf("%s held the address before, and %+v", holder.Name, m)
+		default:
+			holders++
+		}
+	}
+	if holders != 1 && f.struck != halved {
+		return fmt.Sprintf("%d nodes hold the address: %+v", holders, st)
+	}
+	return ""
 }
