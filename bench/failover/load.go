@@ -60,6 +60,7 @@ func loadFor(ctx context.Context, o options, progress io.Writer) (res *loaded, e
 	if err != nil {
 		return nil, err
 	}
+	answered, failed := load.Answered.Load(), load.Failed.Load()
 	from, idle := time.Now(), idleTime()
 	for left := o.load; left > 0; left = o.load - time.Since(from) {
 		fmt.Fprintf(progress, "%v left, %d requests answered\n", left.Round(time.Second), load.Answered.Load())
@@ -68,7 +69,7 @@ func loadFor(ctx context.Context, o options, progress io.Writer) (res *loaded, e
 		}
 	}
 	res = &loaded{For: o.load, Busy: 1 - (idleTime()-idle)/time.Since(from).Seconds()/processors()}
-	res.Answered, res.Failed = load.Answered.Load(), load.Failed.Load()
+	res.Answered, res.Failed = load.Answered.Load()-answered, load.Failed.Load()-failed
 	after, err := p.tally(ctx)
 	stop()
 	load.Wait()

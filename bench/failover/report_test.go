@@ -39,8 +39,13 @@ func TestRank(t *testing.T) {
 		values         []float64
 		quantile, want float64
 	}{
-		{[]float64{7}, 0.5, 7}, {[]float64{7}, 1, 7}, {[]float64{1, 2, 3}, 0.5, 2},
-		{twenty, 0.5, 10}, {twenty, 0.95, 19}, {twenty, 0.99, 20}, {twenty, 1, 20},
+		{[]float64{7}, 0.5, 7},
+		{[]float64{7}, 1, 7},
+		{[]float64{1, 2, 3}, 0.5, 2},
+		{twenty, 0.5, 10},
+		{twenty, 0.95, 19},
+		{twenty, 0.99, 20},
+		{twenty, 1, 20},
 	} {
 		if got := rank(c.values, c.quantile); got != c.want {
 			t.Errorf("%g of %v: got %g, want %g", c.quantile, c.values, got, c.want)

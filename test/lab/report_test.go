@@ -65,7 +65,8 @@ func TestMoves(t *testing.T) {
 		return probe{start: start, end: start + 1, outcome: answered, client: client, server: server}
 	}
 	r.moves([]probe{
-		yes(10, 1, 0), yes(20, 1, 1), yes(30, 2, 0), yes(40, 3, 0), {start: 50, end: 51, outcome: refused, client: 4},
+		yes(10, 1, 0), yes(20, 1, 1), yes(30, 2, 0), yes(40, 3, 0),
+		{start: 50, end: 51, outcome: refused, client: 4},
 		yes(110, 1, 1), yes(120, 2, 2), yes(130, 2, 2), yes(140, 4, 0), yes(150, 2, 0),
 		yes(210, 3, 2), // after the time that is looked at
 	}, window{100, 200})
