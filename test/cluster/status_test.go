@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"pen/test/lab"
 	"pen/test/rig"
@@ -17,6 +18,9 @@ import (
 type status struct {
 	Quorum  bool     `json:"quorum"`
 	Members []member `json:"members"`
+	Address struct {
+		Lapsed uint64 `json:"lapsed"`
+	} `json:"address"`
 }
 
 type member struct {
@@ -39,6 +43,35 @@ func (s *suite) status(ctx context.Context, n *lab.Node) (st status, err error) 
 		return st, fmt.Errorf("cluster json on %s: %w in %q", n.Name, err, text)
 	}
 	return st, nil
+}
+
+// lapses counts how often each node was kept from running for so long that its
+// kernel lease ran out. Nodes that do not answer are left out.
+func (s *suite) lapses(t testing.TB) map[*lab.Node]uint64 {
+	t.Helper()
+	all := map[*lab.Node]uint64{}
+	for _, n := range s.Nodes {
+		if st, err := s.status(t.Context(), n); err == nil {
+			all[n] = st.Address.Lapsed
+		}
+	}
+	return all
+}
+
+// held tells that the machine was busy with something else: it did not run the
+// observers, or a node, for a while. Packets of that time are lost, and not by
+// the cluster.
+func held(r lab.Report, before, after map[*lab.Node]uint64) bool {
+	const worth = 10 * time.Millisecond
+	if r.Late >= worth {
+		return true
+	}
+	for n, count := range after {
+		if count > before[n] {
+			return true
+		}
+	}
+	return false
 }
 
 // agreed is the address of the holder in the eyes of all nodes, or why there is none.
