@@ -18,6 +18,7 @@ func TestReleaseOfWhatWasLeft(t *testing.T) {
 	m := s.holder(s.nodes...)
 	self, err := os.Executable()
 	must(t, err)
+	// What "pen --release -F /etc/pen/pen.conf" calls.
 	release := func() (string, error) { return m.Run(t.Context(), self, "release", m.at("etc/pen.conf")) }
 
 	if out, err := release(); err == nil || !strings.Contains(out, "10.0.0.") || !strings.Contains(out, "pen runs on this node") {
