@@ -23,6 +23,9 @@ type core struct {
 	trans   *transport
 	links   *links
 	raft    *raft.Raft
+
+	proposing sync.RWMutex // held for reading while an entry is handed to raft
+	shut      bool         // nothing is proposed: a transfer is under way; guarded by proposing
 }
 
 type coreConfig struct {

@@ -32,6 +32,7 @@ type elector struct {
 	valid   bool            // what was last told by changed
 	kick    chan struct{}   // ends a wait of watch
 	cause   cause           // of the last time that this node stood, and of the next
+	matched map[string]match
 
 	held, late atomic.Int64 // votes that had to wait, votes that did not leave
 }
@@ -120,7 +121,7 @@ func newElector(id string, r rank, hb, quiet time.Duration, log *slog.Logger) *e
 	return &elector{
 		id: id, rank: r, hb: hb, log: log,
 		rules: newRules(time.Now(), hb, quiet),
-		ranks: map[string]rank{}, wake: make(chan struct{}), changed: make(chan struct{}), kick: make(chan struct{}, 1),
+		ranks: map[string]rank{}, matched: map[string]match{}, wake: make(chan struct{}), changed: make(chan struct{}), kick: make(chan struct{}, 1),
 	}
 }
 
@@ -192,6 +193,30 @@ func (e *elector) denied() {
 	defer e.mu.Unlock()
 	e.rules.takeBack()
 	e.nudge()
+}
+
+// match is how far the log of a follower is known to be that of the leader.
+type match struct{ term, index uint64 }
+
+// matches notes what a follower has confirmed.
+func (e *elector) matches(id string, q *raft.AppendEntriesRequest) {
+	m := match{q.Term, q.PrevLogEntry}
+	if n := len(q.Entries); n > 0 {
+		m.index = q.Entries[n-1].Index
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if was := e.matched[id]; m.term > was.term || m.term == was.term && m.index > was.index {
+		e.matched[id] = m
+	}
+}
+
+// has tells whether a follower has the log of that term up to there.
+func (e *elector) has(id string, term, index uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.matched[id]
+	return m.term == term && m.index >= index
 }
 
 // acked counts what a voter has acknowledged, and with it the lease.

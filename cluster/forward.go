@@ -173,13 +173,34 @@ func (p *proposal) try(ctx context.Context) (result, bool) {
 	return r, false
 }
 
+// hand gives an entry to raft, unless the log is shut.
+func (k *core) hand(b []byte, wait time.Duration) (raft.ApplyFuture, bool) {
+	k.proposing.RLock()
+	defer k.proposing.RUnlock()
+	if k.shut {
+		return nil, false
+	}
+	return k.raft.Apply(b, wait), true
+}
+
+// shutLog says whether entries are refused from now on. When it returns, no
+// earlier one is on its way to raft any more.
+func (k *core) shutLog(shut bool) {
+	k.proposing.Lock()
+	defer k.proposing.Unlock()
+	k.shut = shut
+}
+
 // apply proposes as the leader.
 func (k *core) apply(ctx context.Context, b []byte) result {
 	wait := proposeTime
 	if end, ok := ctx.Deadline(); ok {
 		wait = max(time.Until(end), time.Millisecond)
 	}
-	f := k.raft.Apply(b, wait)
+	f, ok := k.hand(b, wait)
+	if !ok {
+		return result{Err: plainly(raft.ErrLeadershipTransferInProgress)}
+	}
 	err := outcome(ctx, nil, f)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return result{Maybe: true, Err: "no quorum: a majority of the nodes did not confirm it in time"}

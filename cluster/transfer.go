@@ -89,10 +89,17 @@ func (n *Node) transferElsewhere(ctx context.Context, k *core, to string) error 
 }
 
 func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
+	// An heir who lacks an entry that others have is not elected, and raft counts
+	// what it has sent to it, not what has arrived there.
+	k.shutLog(true)
+	defer k.shutLog(false)
+	term := k.raft.CurrentTerm()
 	if err := outcome(ctx, n.down, k.raft.Barrier(time.Second)); err != nil {
 		return err
 	}
-	term := k.raft.CurrentTerm()
+	if err := n.awaitHeir(ctx, k, to, term); err != nil {
+		return err
+	}
 	w := releasedTerm{Term: term, Heir: to, Why: MoveTransfer}
 	if why != "" {
 		w.Why = MoveTransfer + ": " + why
@@ -116,7 +123,7 @@ func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
 	}
 	at, _ := n.where(to)
 	err := k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
-	if errors.Is(err, raft.ErrNotLeader) {
+	if err != nil && (k.raft.State() != raft.Leader || k.raft.CurrentTerm() != term) {
 		// The heir, who was told, was quicker than raft.
 		return n.awaitLeader(ctx, to, term)
 	}
@@ -124,6 +131,26 @@ func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
 		n.reclaim(k, term)
 	}
 	return err
+}
+
+// awaitHeir waits until the heir has the whole log. Nothing is proposed meanwhile.
+func (n *Node) awaitHeir(ctx context.Context, k *core, to string, term uint64) error {
+	late := time.NewTimer(n.cfg.Heartbeat)
+	defer late.Stop()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for !k.elector.has(to, term, k.raft.LastIndex()) {
+		select {
+		case <-look.C:
+		case <-late.C:
+			return errors.New("it does not catch up")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.down:
+			return os.ErrClosed
+		}
+	}
+	return nil
 }
 
 // awaitLeader waits until the heir is known to lead in a later term.

@@ -110,6 +110,9 @@ func (t *transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, q *raf
 	err := way.AppendEntries(id, t.at(id, a), q, p)
 	if err == nil && p.Term == q.Term {
 		t.elector.acked(string(id), q.Term, sent)
+		if p.Success {
+			t.elector.matches(string(id), q)
+		}
 	}
 	return err
 }
@@ -203,6 +206,9 @@ func (p *pipeline) run() {
 		case f := <-p.AppendPipeline.Consumer():
 			if f.Error() == nil && f.Response().Term == f.Request().Term {
 				p.elector.acked(p.id, f.Request().Term, f.Start())
+				if f.Response().Success {
+					p.elector.matches(p.id, f.Request())
+				}
 			}
 			waiting = append(waiting, f)
 		case out <- first:
