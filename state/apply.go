@@ -1,6 +1,7 @@
 package state
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,6 +36,8 @@ func (d *draft) apply(o Op) error {
 		return d.visits(o)
 	case SeedWith:
 		return d.seed(o)
+	case Seeded:
+		return d.seeded(o)
 	case SetNode:
 		return d.setNode(o)
 	case Request:
@@ -249,6 +252,21 @@ func (d *draft) visits(o Visits) error {
 		}
 	}
 	return nil // of a service that is gone
+}
+
+// SeedSum is the sum of the seed; zero if there is none.
+func (v *View) SeedSum() (sum [sha256.Size]byte) {
+	if len(v.Seed) > 0 {
+		sum = sha256.Sum256(v.Seed)
+	}
+	return sum
+}
+
+func (d *draft) seeded(o Seeded) error {
+	if o.Sum != d.view.SeedSum() {
+		return errors.New("another file was read meanwhile")
+	}
+	return nil
 }
 
 func (d *draft) seed(o SeedWith) error {

@@ -147,6 +147,13 @@ var codes = [...]func(*coder, Op) Op{
 			c.buf = append(c.buf, o.ID[:]...)
 		}
 	}),
+	opSeeded: codeOf(func(c *coder, o *Seeded) {
+		if c.reading {
+			copy(o.Sum[:], c.take(len(o.Sum)))
+		} else {
+			c.buf = append(c.buf, o.Sum[:]...)
+		}
+	}),
 	opSetNode: codeOf(func(c *coder, o *SetNode) {
 		c.text(&o.Node)
 		c.bool(&o.Drained)

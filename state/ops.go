@@ -1,6 +1,9 @@
 package state
 
-import "net/netip"
+import (
+	"crypto/sha256"
+	"net/netip"
+)
 
 // opcode numbers the operations in their encoding. A number is never reused.
 type opcode uint8
@@ -104,6 +107,10 @@ const Keep = -4
 // tell what changed in them. The bytes are an encoded Command.
 type SeedWith struct{ Seed []byte }
 
+// Seeded lets a command happen only if the seed is the one with that sum, see
+// View.SeedSum. What was merged with another one would undo what has come since.
+type Seeded struct{ Sum [sha256.Size]byte }
+
 // The numbers of the operations.
 const (
 	opAddService opcode = iota + 1
@@ -119,6 +126,7 @@ const (
 	opSeedWith
 	opRequest
 	opSetNode
+	opSeeded
 )
 
 func (AddService) op() opcode    { return opAddService }
@@ -132,3 +140,4 @@ func (AppendACL) op() opcode     { return opAppendACL }
 func (ClearACL) op() opcode      { return opClearACL }
 func (Visits) op() opcode        { return opVisits }
 func (SeedWith) op() opcode      { return opSeedWith }
+func (Seeded) op() opcode        { return opSeeded }

@@ -82,6 +82,7 @@ var anyOp = rapid.OneOf(
 	op(func(t *rapid.T) SetNode {
 		return SetNode{rapid.SampledFrom([]string{"", "a", "b", "bad name"}).Draw(t, "node"), rapid.Bool().Draw(t, "drained")}
 	}),
+	op(func(t *rapid.T) Seeded { return Seeded{[32]byte{rapid.SampledFrom([]byte{0, 1}).Draw(t, "sum")}} }),
 	op(func(t *rapid.T) SeedWith { return SeedWith{rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "seed")} }),
 )
 

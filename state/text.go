@@ -57,6 +57,7 @@ func (o Visits) String() string {
 	return fmt.Sprintf("%d visits of service %d", len(o.Clients), o.Service)
 }
 
+func (o Seeded) String() string   { return fmt.Sprintf("if the seed is %x", o.Sum[:4]) }
 func (o SeedWith) String() string { return fmt.Sprintf("seed of %d bytes", len(o.Seed)) }
 
 // String returns what the operator wrote, or else the address.

@@ -232,17 +232,18 @@ func (d *daemon) carryOut(ctx context.Context, by string, s *config.Statement) e
 	return d.propose(ctx, by, ops, s.Set)
 }
 
-// reload reads the file again and takes it over whole, or changes nothing.
-func (d *daemon) reload(ctx context.Context, by string) error {
+// reload reads the file again and takes it over whole, or changes nothing. The note
+// is for who asked.
+func (d *daemon) reload(ctx context.Context, by string) (note string, err error) {
 	file := d.local.Load().File
 	if file == "" {
-		return errors.New("there is no file to read again: start with -F FILE")
+		return "", errors.New("there is no file to read again: start with -F FILE")
 	}
 	d.reading.Lock()
 	defer d.reading.Unlock()
 	statements, err := config.ParseFile(file)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if d.member != nil {
 		return d.member.reload(ctx, by, file, statements)
@@ -250,23 +251,23 @@ func (d *daemon) reload(ctx context.Context, by string) error {
 	view, named := d.state.View(), servicesOf(statements)
 	ops := d.vanished(view, named)
 	if view, err = view.With(state.Command{Ops: ops}); err != nil {
-		return err
+		return "", err
 	}
 	plan, err := config.Planner{View: view, Local: *d.local.Load(), Now: time.Now(), Rebuild: true}.Plan(ctx, statements)
 	if err != nil {
-		return err
+		return "", err
 	}
 	seed, err := d.reseed(ctx, statements)
 	if err != nil {
-		return err
+		return "", err
 	}
 	ops = append(append(ops, plan.Ops...), seed...)
 	if err := d.propose(ctx, by, ops, setAll(statements)); err != nil {
-		return err
+		return "", err
 	}
 	d.filed = named
 	d.log.Info("settings read again", "file", file, "by", by)
-	return nil
+	return "", nil
 }
 
 // reseed is the operation that remembers what a start would now find in the

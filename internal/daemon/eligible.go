@@ -10,6 +10,7 @@ import (
 // far as only the node itself can see it.
 type readiness struct {
 	stopping  bool
+	leaving   bool   // its last term is being undone
 	settled   bool   // the settings of the cluster are known here
 	behind    uint64 // commands that are agreed on and not applied here
 	listeners error  // why not all listeners are open
@@ -25,6 +26,8 @@ func (r readiness) eligible() (ok bool, why string) {
 	switch {
 	case r.stopping:
 		why = "stopping"
+	case r.leaving:
+		why = "ending its last term"
 	case !r.settled:
 		why = "it does not know the settings yet"
 	case r.listeners != nil:

@@ -17,6 +17,7 @@ func TestEligible(t *testing.T) {
 	for why, r := range map[string]readiness{
 		"":                                  ready,
 		"stopping":                          with(func(r *readiness) { r.stopping = true }),
+		"ending its last term":              with(func(r *readiness) { r.leaving = true }),
 		"it does not know the settings yet": with(func(r *readiness) { r.settled = false }),
 		"listen on :80: in use":             with(func(r *readiness) { r.listeners = errors.New("listen on :80: in use") }),
 		"no carrier":                        with(func(r *readiness) { r.address.Carrier = false }),

@@ -39,6 +39,7 @@ type member struct {
 	stopping atomic.Bool
 	settled  atomic.Bool           // the cluster has settings, and this node knows them
 	unopened atomic.Pointer[error] // why not all listeners are open
+	leaving  atomic.Bool           // the last term is being undone
 	turned   chan struct{}         // this node's part has changed; room for one
 	term     atomic.Uint64         // of the last part
 	since    atomic.Int64          // when the addresses came to this node, in Unix nanoseconds; 0: not here
@@ -208,6 +209,7 @@ func (m *member) became(p part, term uint64) {
 		since = time.Now().UnixNano()
 	}
 	m.since.Store(since)
+	m.leaving.Store(p == partLeaving)
 	m.term.Store(term)
 	select {
 	case m.turned <- struct{}{}:
@@ -215,13 +217,14 @@ func (m *member) became(p part, term uint64) {
 	}
 }
 
-// part is what this node is now. It has none before it knows the settings.
+// part is what this node is now. It has none before it knows the settings, and
+// between two parts.
 func (m *member) part() part {
 	fit, _ := m.fit()
 	switch {
 	case m.since.Load() != 0:
 		return partHolder
-	case !m.settled.Load():
+	case !m.settled.Load() || m.leaving.Load():
 		return ""
 	case fit || m.stopping.Load():
 		return partStandby
@@ -239,7 +242,7 @@ func (m *member) report(ctx context.Context) {
 	for {
 		m.judge()
 		m.node.SetFacts(m.facts())
-		if p := m.part(); p != told && m.notify != nil {
+		if p := m.part(); p != "" && p != told && m.notify != nil {
 			told = p
 			m.notify.tell(string(p), m.term.Load())
 		}
@@ -281,7 +284,7 @@ func (m *member) facts() cluster.Facts {
 func (m *member) judge() { m.node.SetEligible(m.fit()) }
 
 func (m *member) fit() (ok bool, why string) {
-	r := readiness{stopping: m.stopping.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load()}
+	r := readiness{stopping: m.stopping.Load(), leaving: m.leaving.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load()}
 	if m.vip == nil {
 		return false, "no vip"
 	}

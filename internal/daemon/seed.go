@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"pen/internal/config"
@@ -32,8 +34,13 @@ func (d *daemon) seed(want *state.View, by string) (state.Command, error) {
 	if len(ops) > 0 || !bytes.Equal(remember.Seed, have.Seed) {
 		ops = append(ops, remember)
 	}
+	// Another file may be read while this command is on its way.
+	ops = slices.Insert(ops, 0, state.Op(state.Seeded{Sum: have.SeedSum()}))
 	return state.Command{Time: state.At(time.Now()), By: by, Ops: ops}, nil
 }
+
+// differences counts what a command of seed would change.
+func differences(c state.Command) int { return len(c.Ops) - 1 }
 
 // seedOf remembers the settings of v as what the files gave.
 func seedOf(v *state.View) (state.SeedWith, error) {
@@ -63,25 +70,49 @@ func digest(v *state.View, m config.Membership) uint64 {
 // reload takes over what has changed in this node's file since any node's was
 // last read, as one command. After that the others' reload of the same file finds
 // nothing to do.
-func (m *member) reload(ctx context.Context, by, file string, statements []config.Statement) error {
+// What counts only from the next start is told.
+func (m *member) reload(ctx context.Context, by, file string, statements []config.Statement) (note string, err error) {
 	plan, err := m.wanted(ctx, statements)
 	if err != nil {
-		return err
+		return "", err
 	}
-	c, err := m.seed(plan.View, by)
+	changes, err := m.take(ctx, by, plan.View, setAll(statements))
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := m.propose(ctx, by, c.Ops, setAll(statements)); err != nil {
-		return err
-	}
-	for _, word := range m.local.Load().Differs(plan.Local.Membership) {
-		m.log.Warn("changed in the file, and as it was until pen is started again", "word", word)
+	if words := m.local.Load().Differs(plan.Local.Membership); len(words) > 0 {
+		note = strings.Join(words, ", ") + ": as before until pen is started again"
+		m.log.Warn("the file has changed what counts only at the start", "words", words)
 	}
 	m.want = plan.View
 	m.node.SetDigest(digest(plan.View, plan.Local.Membership))
-	m.log.Info("settings read again", "file", file, "by", by, "changes", len(c.Ops))
-	return nil
+	m.log.Info("settings read again", "file", file, "by", by, "changes", changes)
+	return note, nil
+}
+
+// retakes is how often a file is merged anew because another node's was read at
+// the same time.
+const retakes = 10
+
+// take proposes what a file asks for otherwise than the last one did, and tells
+// how much that was.
+func (m *member) take(ctx context.Context, by string, want *state.View, local func(*config.Local)) (changes int, err error) {
+	for range retakes {
+		before := m.state.View().SeedSum()
+		c, err := m.seed(want, by)
+		if err != nil {
+			return 0, err
+		}
+		// Also a command that changes nothing is proposed: this node may be behind.
+		err = m.propose(ctx, by, c.Ops, local)
+		if err == nil {
+			return differences(c), nil
+		}
+		if m.state.View().SeedSum() == before {
+			return 0, err
+		}
+	}
+	return 0, errors.New("other files are read all the time: try again")
 }
 
 // found gives a new cluster its settings. In one that has some this node
@@ -95,6 +126,7 @@ func (m *member) found(ctx context.Context) {
 	merged := !m.node.Brought()
 	for {
 		leases, views := m.node.Changed(), m.node.Watch()
+		before := m.node.View().SeedSum()
 		seeded := len(m.node.View().Seed) > 0
 		if seeded && merged {
 			break
@@ -104,7 +136,9 @@ func (m *member) found(ctx context.Context) {
 		}
 		// A state that a single node brings along comes first.
 		if l := m.node.Lease(); l.Valid && l.Current && (seeded || merged) {
-			if err := m.seedCluster(ctx); err != nil {
+			if err := m.seedCluster(ctx); err != nil && m.node.View().SeedSum() != before {
+				continue // another node was quicker
+			} else if err != nil {
 				m.log.Warn("the settings of the file are not the cluster's yet", "err", err)
 			} else {
 				merged = true
@@ -133,8 +167,6 @@ func (m *member) seedCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	once := sha256.Sum256(fmt.Appendf(nil, "seed of %s", m.node.Status().Formation))
-	c.Ops = append([]state.Op{state.Request{ID: state.RequestID(once[:16])}}, c.Ops...)
 	res, err := m.node.Propose(ctx, c)
 	return errors.Join(err, res.Err)
 }
@@ -146,8 +178,8 @@ func (m *member) settle() {
 	switch {
 	case err != nil:
 		m.log.Error("compare the settings with the file", "err", err)
-	case len(c.Ops) > 0:
-		m.log.Warn("the file differs from the cluster's settings, which count; reload takes the file's", "differences", len(c.Ops))
+	case differences(c) > 0:
+		m.log.Warn("the file differs from the cluster's settings, which count; reload takes the file's", "differences", differences(c))
 	}
 	m.settled.Store(true)
 	select {

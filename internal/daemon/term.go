@@ -55,6 +55,10 @@ const (
 	partHolder  part = "holder"
 	partStandby part = "standby"
 	partFault   part = "fault" // it can not take the addresses
+
+	// partLeaving is for ourselves: what a term has begun is being undone, and
+	// this node can not begin another one yet.
+	partLeaving part = "leaving"
 )
 
 // run goes from term to term until ctx ends. The last term has then been undone.
@@ -99,6 +103,7 @@ func (h *holder) term(ctx context.Context, term uint64) {
 	case endStop:
 		h.stop(term)
 	}
+	h.tell(partStandby, term)
 	h.log.Info("the addresses are not held any more", "term", term, "held", time.Since(began).Round(time.Millisecond))
 }
 
@@ -150,6 +155,7 @@ const (
 // nobody is told any more where they are; then the new holder claims them, and
 // who was in time for the old one is served or reset, but not lost.
 func (h *holder) handOver(ctx context.Context, term uint64) {
+	h.tell(partLeaving, term)
 	h.quiet(term)
 	h.Released(term)
 	h.until(ctx, takeover, func() bool { return h.back() || h.led(term) })
@@ -179,8 +185,8 @@ func (h *holder) quiet(term uint64) {
 // end resets all connections. While the addresses are here the resets reach the
 // clients.
 func (h *holder) end(term uint64) {
+	h.tell(partLeaving, term)
 	h.traffic.Standby()
-	h.tell(partStandby, term)
 }
 
 // letGo takes the addresses away.

@@ -184,7 +184,7 @@ func TestHolderLosesTheAddressFirst(t *testing.T) {
 			time.Sleep(2 * beat)
 		})
 		expect(t, got, "serve", "holder 3", "want hold true answer true",
-			"want hold false answer false", "standby, clear true", "standby 3")
+			"want hold false answer false", "leaving 3", "standby, clear true", "standby 3")
 	})
 }
 
@@ -199,10 +199,10 @@ func TestHolderKeepsConnectionsOverASilence(t *testing.T) {
 			w.set(stands(3))
 			time.Sleep(beat)
 		})
-		expect(t, got, "serve", "holder 3", "want hold true answer true", "want hold false answer false",
+		expect(t, got, "serve", "holder 3", "want hold true answer true", "want hold false answer false", "standby 3",
 			"serve", "holder 3", "want hold true answer true",
 			// The end of the test is the end of the process.
-			"want hold true answer false", "standby, clear false", "standby 3", "want hold false answer false", "released 3, answering false")
+			"want hold true answer false", "leaving 3", "standby, clear false", "want hold false answer false", "released 3, answering false", "standby 3")
 	})
 }
 
@@ -219,8 +219,8 @@ func TestHolderHandsOver(t *testing.T) {
 		})
 		// The word is given when nothing answers any more; the resets leave while the
 		// address is still here.
-		expect(t, got, "serve", "holder 3", "want hold true answer true", "want hold true answer false",
-			"released 3, answering false", "standby, clear false", "standby 3", "want hold false answer false")
+		expect(t, got, "serve", "holder 3", "want hold true answer true", "leaving 3", "want hold true answer false",
+			"released 3, answering false", "leaving 3", "standby, clear false", "want hold false answer false", "standby 3")
 	})
 }
 
@@ -239,8 +239,8 @@ func TestHolderTakesBackWhatNobodyTook(t *testing.T) {
 			w.lead(5)
 			time.Sleep(beat)
 		})
-		expect(t, got, "serve", "holder 3", "want hold true answer true", "want hold true answer false", "released 3, answering false",
-			"serve", "holder 4", "want hold true answer true", "want hold false answer false", "standby, clear true", "standby 4")
+		expect(t, got, "serve", "holder 3", "want hold true answer true", "leaving 3", "want hold true answer false", "released 3, answering false", "standby 3",
+			"serve", "holder 4", "want hold true answer true", "want hold false answer false", "leaving 4", "standby, clear true", "standby 4")
 	})
 }
 

@@ -232,8 +232,12 @@ func (d *daemon) exit(_ context.Context, q question) error {
 }
 
 func (d *daemon) reloadWord(ctx context.Context, q question) error {
-	if err := d.reload(ctx, q.by); err != nil {
+	note, err := d.reload(ctx, q.by)
+	if err != nil {
 		return refuse(q.w, err)
+	}
+	if note != "" {
+		fmt.Fprintln(q.w, note)
 	}
 	return nil
 }
