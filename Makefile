@@ -36,7 +36,7 @@ bench: build peers ## beside haproxy, the original pen and nginx; rewrites docs/
 	go run ./bench -pen bin/pen -markdown docs/benchmarks.md
 
 bench-failover: build peers ## beside keepalived + haproxy, in network namespaces (root); rewrites its part of docs/benchmarks.md
-	go run ./bench/failover -pen bin/pen -markdown docs/benchmarks.md
+	go run ./bench/failover -bin bin -markdown docs/benchmarks.md
 
 clean:
 	rm -rf bin

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -85,7 +86,18 @@ func (m *member) picture() *picture {
 	if m.vip != nil {
 		p.Address = m.addressPicture()
 	}
+	p.believe()
 	return p
+}
+
+// believe takes the word of the present leader only: what an earlier holder said
+// last may be a second old.
+func (p *picture) believe() {
+	for i := range p.Members {
+		if m := &p.Members[i]; p.Leader != "" && !m.Leader {
+			m.Holding = false
+		}
+	}
 }
 
 func (m *member) addressPicture() *addressPicture {
@@ -205,17 +217,37 @@ func (p *picture) troubles(w io.Writer) error {
 			lines = append(lines, fmt.Sprintf("%s has another timing: %s instead of %s; the smallest counts", p.nameOf(m), m.Heartbeat, p.heartbeat()))
 		}
 	}
-	for _, r := range p.Refused {
-		if r.Reason == cluster.Closed || r.Reason == cluster.Itself {
-			continue // of interest when one looks for it: cluster json
-		}
-		lines = append(lines, fmt.Sprintf("refused %s, %d times, last %s: %s: %s", r.Peer, r.Count, p.ago(r.Last), r.Reason, r.Detail))
-	}
+	lines = append(lines, p.refused()...)
 	if len(lines) == 0 {
 		return nil
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(lines, "\n"))
 	return err
+}
+
+// refused tells who was not let in for a reason that somebody has to mend. The
+// others are in the JSON.
+func (p *picture) refused() (lines []string) {
+	type who struct {
+		peer   netip.Addr
+		reason cluster.Reason
+	}
+	said := map[who]bool{}
+	for _, r := range p.Refused {
+		switch r.Reason {
+		case cluster.Closed, cluster.Itself, cluster.TooMany, cluster.Busy, cluster.TooSlow:
+			continue
+		}
+		if w := (who{r.Peer, r.Reason}); !said[w] {
+			said[w] = true
+			line := fmt.Sprintf("refused %s, %d times, last %s: %s", r.Peer, r.Count, p.ago(r.Last), r.Reason)
+			if r.Detail != "" {
+				line += ": " + r.Detail
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // heartbeat is this node's timeout.

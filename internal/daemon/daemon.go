@@ -160,7 +160,7 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	d.change.Lock()
 	defer d.change.Unlock()
 	if d.member != nil && len(ops) > 0 && !d.member.settled.Load() {
-		return errUnsettled
+		return d.member.unsettled()
 	}
 	if slices.ContainsFunc(ops, marks) {
 		// What this node has seen of the server until now comes before the
@@ -200,7 +200,11 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	return nil
 }
 
-var errUnsettled = errors.New("the cluster has no settings yet: not enough of its nodes have found each other; see the word cluster")
+// Why nothing can be changed yet.
+var (
+	errUnformed  = errors.New("the cluster has no settings yet: not enough of its nodes have found each other; see the word cluster")
+	errUnsettled = errors.New("this node has not heard from a leader yet, so it does not know the settings; see the word cluster")
+)
 
 // signed names the node in the name of who asked for a change.
 func (d *daemon) signed(by string) string {

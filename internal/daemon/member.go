@@ -190,6 +190,16 @@ func (m *member) leave(ctx context.Context) {
 	}
 }
 
+// unsettled tells why nothing can be changed yet.
+func (m *member) unsettled() error {
+	select {
+	case <-m.node.Formed():
+		return errUnsettled
+	default:
+		return errUnformed
+	}
+}
+
 // may tells whether this node may take the addresses.
 func (m *member) may() bool {
 	ok, _ := m.fit()
@@ -239,6 +249,7 @@ func (m *member) report(ctx context.Context) {
 	defer tick.Stop()
 	var spoken []cluster.ReleaseConn
 	var told part
+	heard := map[cluster.ID]time.Time{}
 	for {
 		m.judge()
 		m.node.SetFacts(m.facts())
@@ -248,6 +259,9 @@ func (m *member) report(ctx context.Context) {
 		}
 		if m.vip != nil {
 			spoken = m.arm(spoken)
+			if returned(heard, m.node.Status().Members) {
+				m.vip.Announce()
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -257,6 +271,25 @@ func (m *member) report(ctx context.Context) {
 		case <-m.addressChanged():
 		}
 	}
+}
+
+// absence is for how long a member must have been silent to be one that has
+// come back: it speaks twice a second.
+const absence = time.Second
+
+// returned tells whether a member is heard again after a silence. The network
+// between may have been cut, and neighbours on its side may still believe in
+// another holder.
+func returned(heard map[cluster.ID]time.Time, members []cluster.MemberStatus) (some bool) {
+	for _, o := range members {
+		if o.Self || o.Heard.IsZero() {
+			continue
+		}
+		last, known := heard[o.ID]
+		some = some || known && o.Heard.Sub(last) > absence
+		heard[o.ID] = o.Heard
+	}
+	return some
 }
 
 func (m *member) addressChanged() <-chan struct{} {

@@ -158,7 +158,8 @@ func (h *holder) handOver(ctx context.Context, term uint64) {
 	h.tell(partLeaving, term)
 	h.quiet(term)
 	h.Released(term)
-	h.until(ctx, takeover, func() bool { return h.back() || h.led(term) })
+	// Also when this process is about to end: the new holder needs this moment.
+	h.until(context.WithoutCancel(ctx), takeover, func() bool { return h.back() || h.led(term) })
 	if h.back() {
 		return // nobody took them, and no connection has noticed
 	}
