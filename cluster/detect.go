@@ -280,10 +280,14 @@ func voters(r *raft.Raft) []string {
 }
 
 // released notes that a leader has let the address go: this node or another. The
-// reason is for people; a guard has none.
+// reason is for people; a guard has none. Nobody can say it for another.
 func (e *elector) released(w releasedTerm, guard bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if w.from != "" && w.Term == e.rules.heardTerm && w.from != e.rules.from {
+		e.log.Warn("a node released what another holds", "member", w.from, "holder", e.rules.from, "term", w.Term)
+		return
+	}
 	if w.Term > e.rules.released {
 		e.cause.guard, e.cause.asked = guard, ""
 		if w.Heir == e.id {

@@ -108,17 +108,19 @@ func (f *former) answer(ctx context.Context, s Stream) {
 	if err != nil || m.Form == nil {
 		return
 	}
-	a := f.decide(*m.Form)
+	a := f.decide(*m.Form, s.Hello.Node)
 	_ = sendMessage(s, message{Reply: &reply{Form: &a}}, nil)
 }
 
-// decide answers a question; a promise is on the disk before it is given.
-func (f *former) decide(q formAsk) formed {
+// decide answers a question of a node; a promise is on the disk before it is
+// given. Who proposes speaks for himself.
+func (f *former) decide(q formAsk, from ID) formed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.papers
 	yes := false
 	switch {
+	case q.Promise != nil && q.Promise.Proposer != from, q.Abort != nil && p.Promise != nil && p.Promise.Proposer != from:
 	case q.Abort != nil && p.Formation.IsZero() && !p.Found && p.Promise != nil && p.Promise.Formation == *q.Abort && p.Promise.Proposer != p.Node:
 		p.Promise = nil
 		yes = f.save(p) == nil

@@ -32,6 +32,8 @@ type releasedTerm struct {
 	Term uint64 `json:"term"`
 	Heir string `json:"heir,omitempty"`
 	Why  string `json:"why,omitempty"` // of the transfer, for people
+
+	from string // who has said so; empty: this node
 }
 
 // change is a command, or a transfer, on its way to the leader.
@@ -459,6 +461,7 @@ func (l *links) serve(ctx context.Context, s Stream) {
 				<-room
 			})
 		case m.Released != nil:
+			m.Released.from = s.Hello.Node.String()
 			l.elector.released(*m.Released, false)
 			say(reply{Yes: true})
 		case m.Note != nil:

@@ -54,7 +54,7 @@ func (n *Node) hearRelease(ctx context.Context, s Stream) {
 	}
 	if k := n.core.Load(); k != nil {
 		n.log.Info("the address is free", "member", s.Hello.Node, "term", term)
-		k.elector.released(releasedTerm{Term: term}, true)
+		k.elector.released(releasedTerm{Term: term, from: s.Hello.Node.String()}, true)
 	}
 }
 

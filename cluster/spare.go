@@ -16,7 +16,7 @@ const sparesEach = 2
 // spares are connections for raft that were dialled before anybody needs them.
 // They live as long as the link to the peer, which notices its end.
 type spares struct {
-	dial func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+	dial func(ctx context.Context, to netip.AddrPort) (*kept, error)
 
 	mu   sync.Mutex // guards what follows
 	idle map[netip.AddrPort]*spareSet
@@ -24,16 +24,16 @@ type spares struct {
 
 // spareSet is the connections to one address.
 type spareSet struct {
-	conns []net.Conn
+	conns []*kept
 	taken chan struct{} // one was
 }
 
-// take gives a connection that waits, or nil.
-func (s *spares) take(to netip.AddrPort) net.Conn {
+// take gives a connection that waits for that node, or nil.
+func (s *spares) take(to netip.AddrPort, id string) net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	set := s.idle[to]
-	if set == nil || len(set.conns) == 0 {
+	if set == nil || len(set.conns) == 0 || set.conns[0].node != id {
 		return nil
 	}
 	c := set.conns[0]

@@ -100,6 +100,9 @@ func (n *Node) Status() NodeStatus {
 		if !m.Addr.IsValid() {
 			m.Addr, _ = netip.ParseAddrPort(string(r.Address))
 		}
+		if !m.Alive && !m.Drained && n.inPlaceOf(m.ID, m.Addr) {
+			m.Why = "another node is at its address: its disk was replaced"
+		}
 		switch {
 		case r.Suffrage != raft.Voter:
 			m.Role = "learner"
@@ -160,4 +163,16 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 		m.Lag = s.Last - m.Applied
 	}
 	return m
+}
+
+// inPlaceOf tells whether another node than that one lives at its address.
+func (n *Node) inPlaceOf(id ID, at netip.AddrPort) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for other, h := range n.notes {
+		if other != id && h.hello.Addr == at && time.Since(h.at) < 3*noteEvery {
+			return true
+		}
+	}
+	return false
 }

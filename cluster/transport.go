@@ -3,9 +3,11 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +28,15 @@ type streams interface {
 // transport is raft's transport with the rules of the elector on both sides of
 // it. Outside it is raft's own protocol over streams of the wire.
 //
-// There are two of raft's transports below. A request that got lost blocks the
-// heartbeats to that peer until it times out, so they have a short time; a
-// follower with a slow disk needs a long one.
+// Below are two of raft's transports that dial. A request that got lost blocks
+// the heartbeats to that peer until it times out, so they have a short time; a
+// follower with a slow disk needs a long one. What others ask comes by ear.go.
+//
+// Whatever counts for a node, a vote or an acknowledgement, comes on a stream on
+// which that node has proved itself: at its address there may be another by now.
 type transport struct {
 	quick, bulk *raft.NetworkTransport
+	ears        *raft.NetworkTransportConfig // of what others have dialed
 	elector     *elector
 	net         *layer
 	rpcs        chan raft.RPC
@@ -48,20 +54,20 @@ func newTransport(e *elector, s streams, self netip.AddrPort, logger hclog.Logge
 	down := make(chan struct{})
 	l := &layer{streams: s, self: self, elector: e, down: down, conns: map[net.Conn]bool{}}
 	l.spares = &spares{dial: l.reach, idle: map[netip.AddrPort]*spareSet{}}
-	config := func(timeout time.Duration, stream raft.StreamLayer) *raft.NetworkTransportConfig {
+	config := func(timeout time.Duration) *raft.NetworkTransportConfig {
 		return &raft.NetworkTransportConfig{
-			Stream: stream, MaxPool: connsKept, MaxRPCsInFlight: 8, Timeout: timeout, Logger: logger,
+			Stream: l, MaxPool: connsKept, MaxRPCsInFlight: 8, Timeout: timeout, Logger: logger,
 			MsgpackUseNewTimeFormat: true,
 		}
 	}
+	// Longer than a vote may be held back.
+	quick, bulk := config(3*e.hb), config(max(2*time.Second, 5*e.hb))
 	t := &transport{
-		elector: e, net: l, down: down, rpcs: make(chan raft.RPC),
-		// Longer than a vote may be held back.
-		quick: raft.NewNetworkTransportWithConfig(config(3*e.hb, l)),
-		bulk:  raft.NewNetworkTransportWithConfig(config(max(2*time.Second, 5*e.hb), &deaf{l})),
+		elector: e, net: l, down: down, rpcs: make(chan raft.RPC), ears: bulk,
+		quick: raft.NewNetworkTransportWithConfig(quick),
+		bulk:  raft.NewNetworkTransportWithConfig(bulk),
 	}
-	t.quick.SetHeartbeatHandler(t.heartbeat)
-	t.pumps.Go(t.pump)
+	t.pumps.Go(t.listen)
 	return t
 }
 
@@ -88,15 +94,20 @@ func (t *transport) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []byte { r
 func (t *transport) DecodePeer(b []byte) raft.ServerAddress                  { return raft.ServerAddress(b) }
 func (t *transport) SetHeartbeatHandler(f func(raft.RPC))                    { t.beat.Store(&f) }
 
-// at returns where a node is: its address may be newer than raft's.
+// at returns whom to dial, and where, for layer.Dial: the address may be newer
+// than raft's. As raft keeps connections by that name, those to one node are
+// never used for another.
 func (t *transport) at(id raft.ServerID, a raft.ServerAddress) raft.ServerAddress {
 	if t.where != nil {
 		if to, ok := t.where(string(id)); ok {
-			return raft.ServerAddress(to.String())
+			a = raft.ServerAddress(to.String())
 		}
 	}
-	return a
+	return raft.ServerAddress(id) + idMark + a
 }
+
+// idMark is between the id and the address of whom to dial.
+const idMark = "@"
 
 func isHeartbeat(q *raft.AppendEntriesRequest) bool {
 	return q.PrevLogEntry == 0 && q.PrevLogTerm == 0 && len(q.Entries) == 0 && q.LeaderCommitIndex == 0
@@ -246,30 +257,6 @@ func (t *transport) pass(rpc raft.RPC) bool {
 	}
 }
 
-// pump takes what the others ask of raft. The rules see it first.
-func (t *transport) pump() {
-	for {
-		var rpc raft.RPC
-		select {
-		case rpc = <-t.quick.Consumer():
-		case <-t.down:
-			return
-		}
-		switch q := rpc.Command.(type) {
-		case *raft.AppendEntriesRequest:
-			t.hear(q.RPCHeader, q.Term)
-		case *raft.InstallSnapshotRequest:
-			t.hear(q.RPCHeader, q.Term)
-		case *raft.TimeoutNowRequest:
-			t.elector.told()
-		case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
-			t.pumps.Go(func() { t.vote(rpc) })
-			continue
-		}
-		t.pass(rpc)
-	}
-}
-
 // vote holds a request back until this node may vote, and looks again before the
 // vote leaves: a heartbeat may have been acknowledged in between.
 func (t *transport) vote(rpc raft.RPC) {
@@ -319,52 +306,54 @@ type layer struct {
 	conns map[net.Conn]bool // open ones; nil after the end
 }
 
+// Dial connects to the node of that id, and to no other that is at its address.
 func (l *layer) Dial(a raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	to, err := netip.ParseAddrPort(string(a))
+	id, at, _ := strings.Cut(string(a), idMark)
+	to, err := netip.ParseAddrPort(at)
 	if err != nil {
 		return nil, err
 	}
-	if c := l.spares.take(to); c != nil {
+	if c := l.spares.take(to, id); c != nil {
 		return c, nil
 	}
 	// The dial must not outlast the request: heartbeats wait for it.
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, 3*l.elector.hb))
 	defer cancel()
-	return l.reach(ctx, to)
+	c, err := l.reach(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if c.node != id {
+		c.Close()
+		return nil, fmt.Errorf("%s is not there: at %s there is another node now, %s", id, to, c.node)
+	}
+	return c, nil
 }
 
-func (l *layer) reach(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+func (l *layer) reach(ctx context.Context, to netip.AddrPort) (*kept, error) {
 	s, err := l.streams.Dial(ctx, to, PurposeRaft)
 	if err != nil {
 		return nil, err
 	}
 	l.elector.meet(s.Hello)
-	return l.keep(s.Conn)
+	return l.keep(s)
 }
 
+// Accept is never used: see ear.
 func (l *layer) Accept() (net.Conn, error) {
-	select {
-	case s, ok := <-l.streams.Accept(PurposeRaft):
-		if !ok {
-			<-l.down // the port is closed; raft would ask again and again
-			return nil, net.ErrClosed
-		}
-		l.elector.meet(s.Hello)
-		return l.keep(s.Conn)
-	case <-l.down:
-		return nil, net.ErrClosed
-	}
+	<-l.down
+	return nil, net.ErrClosed
 }
 
-func (l *layer) keep(c net.Conn) (net.Conn, error) {
+func (l *layer) keep(s Stream) (*kept, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conns == nil {
-		c.Close()
+		s.Close()
 		return nil, net.ErrClosed
 	}
-	l.conns[c] = true
-	return &kept{c, l}, nil
+	l.conns[s.Conn] = true
+	return &kept{s.Conn, l, s.Hello.Node.String()}, nil
 }
 
 func (l *layer) closeAll() {
@@ -384,6 +373,7 @@ func (l *layer) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.self) }
 type kept struct {
 	net.Conn
 	layer *layer
+	node  string // who has proved itself at the other end
 }
 
 func (k *kept) Close() error {
@@ -391,12 +381,4 @@ func (k *kept) Close() error {
 	delete(k.layer.conns, k.Conn)
 	k.layer.mu.Unlock()
 	return k.Conn.Close()
-}
-
-// deaf is a layer that only dials.
-type deaf struct{ *layer }
-
-func (d *deaf) Accept() (net.Conn, error) {
-	<-d.down
-	return nil, net.ErrClosed
 }
