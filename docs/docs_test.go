@@ -91,7 +91,7 @@ func TestManualPageHasEveryOption(t *testing.T) {
 			t.Errorf("man/pen.1: the section OPTIONS does not have -%c", c)
 		}
 	}
-	for _, long := range []string{"--check", "--json", "--help", "--version", "--completion", "--genkey"} {
+	for _, long := range []string{"--check", "--json", "--help", "--version", "--completion", "--genkey", "--release"} {
 		if !names(options, long) {
 			t.Errorf("man/pen.1: the section OPTIONS does not have %s", long)
 		}

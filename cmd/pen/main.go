@@ -52,6 +52,8 @@ func run(args []string) int {
 		fmt.Println("pen", version)
 	case line.Genkey:
 		return genkey(os.Stdout)
+	case line.Release:
+		return release(line)
 	case line.Completion != "":
 		return complete(line.Completion)
 	case line.Check:
@@ -102,6 +104,14 @@ func genkey(out *os.File) int {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "print a key:", err)
+		return failed
+	}
+	return ok
+}
+
+func release(line *config.CommandLine) int {
+	if err := daemon.Release(line, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return failed
 	}
 	return ok

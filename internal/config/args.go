@@ -20,6 +20,7 @@ type CommandLine struct {
 	Help       bool
 	Version    bool
 	Genkey     bool   // print a new cluster key
+	Release    bool   // take away what a killed process has left
 	Completion string // a shell
 
 	positional []Statement
@@ -176,6 +177,8 @@ func (a *arguments) own(name, value string, given bool) bool {
 		a.Version = true
 	case "genkey":
 		a.Genkey = true
+	case "release":
+		a.Release = true
 	case "completion":
 		if !given && len(a.rest) > 0 {
 			value, a.rest = a.rest[0], a.rest[1:]

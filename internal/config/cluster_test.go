@@ -395,7 +395,11 @@ func TestTheMachineIsAskedAboutACluster(t *testing.T) {
 	asked := 0
 	checker := Checker{Resolve: names, Cluster: func(l *Local) []Doubt {
 		asked++
-		return []Doubt{{"cluster_key", errors.New("read " + l.ClusterKey + ": no such file"), false}, {"vip", errors.New("no carrier"), true}}
+		return []Doubt{
+			{Word: "cluster_key", Err: errors.New("read " + l.ClusterKey + ": no such file")},
+			{Word: "vip", Err: errors.New("no carrier"), Warning: true},
+			{Word: "vip", Index: 1, Err: errors.New("no interface")},
+		}
 	}}
 	check := func(conf string) []string {
 		statements := read(t, conf)
@@ -405,7 +409,9 @@ func TestTheMachineIsAskedAboutACluster(t *testing.T) {
 		}
 		return all
 	}
-	equal(t, "findings", check(goodShop), []string{"pen.conf:2:1: error: read k: no such file", "pen.conf:4:1: warning: no carrier"})
+	equal(t, "findings", check(goodShop+"vip 10.0.9.10/24\n"), []string{
+		"pen.conf:2:1: error: read k: no such file", "pen.conf:4:1: warning: no carrier", "pen.conf:7:1: error: no interface",
+	})
 	check(goodConf80)
 	check("cluster shop\n" + goodConf80)
 	if asked != 1 {

@@ -30,6 +30,7 @@ var ownOptions = []choice{
 	{"--json", "with --check: for programs"},
 	{"--completion", "print a completion script"},
 	{"--genkey", "print a new key for a cluster"},
+	{"--release", "take away the addresses that a killed pen has left"},
 	{"--help", "tell the usage"},
 	{"--version", "tell the version"},
 }

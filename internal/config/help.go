@@ -121,6 +121,7 @@ brackets, or the path of a Unix socket.
   --json                 with --check: for programs
   --completion SHELL     print a completion script for ` + oneOf(shells) + `
   --genkey               print a new key for a cluster
+  --release              take away the addresses that a killed pen has left
   --help, --version
 
 example: pen 80 www1:8000:10 www2:80:10 www3

@@ -11,6 +11,7 @@ import (
 // configuration, and the word that it is about.
 type Doubt struct {
 	Word    string
+	Index   int // which one of several, as of vip; from 0
 	Err     error
 	Warning bool // it can start all the same
 }
@@ -36,7 +37,7 @@ func (a *analysis) cluster() {
 		if d.Warning {
 			severity = SeverityWarning
 		}
-		a.find(severity, place{word: d.Word}, "%v", d.Err)
+		a.find(severity, place{word: d.Word, index: d.Index}, "%v", d.Err)
 	}
 }
 

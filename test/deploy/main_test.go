@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"pen/internal/config"
-	"pen/internal/daemon"
 	"pen/test/rig"
 )
 
@@ -26,11 +24,6 @@ func TestMain(m *testing.M) {
 		err = serve(args[1])
 	case len(args) == 2 && args[0] == "get":
 		err = get(args[1])
-	case len(args) == 2 && args[0] == "release":
-		var line *config.CommandLine
-		if line, err = config.ParseArgs([]string{"-F", args[1]}); err == nil {
-			err = daemon.Release(line, os.Stdout)
-		}
 	default:
 		os.Exit(rig.Main(m))
 	}

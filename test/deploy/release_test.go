@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,10 +15,9 @@ func TestReleaseOfWhatWasLeft(t *testing.T) {
 	s.startAll()
 	s.answers(address, "web")
 	m := s.holder(s.nodes...)
-	self, err := os.Executable()
-	must(t, err)
-	// What "pen --release -F /etc/pen/pen.conf" calls.
-	release := func() (string, error) { return m.Run(t.Context(), self, "release", m.at("etc/pen.conf")) }
+	// As the unit's user, with what the unit leaves.
+	command := s.unit.cage(t).write(t, m.Dir, m.here("/usr/local/bin/pen --release -F /etc/pen/pen.conf")...)
+	release := func() (string, error) { return m.Run(t.Context(), command...) }
 
 	if out, err := release(); err == nil || !strings.Contains(out, "10.0.0.") || !strings.Contains(out, "pen runs on this node") {
 		t.Errorf("beside a holder: got %q, %v", out, err)

@@ -89,6 +89,9 @@ func TestUnitFitsThePrograms(t *testing.T) {
 	if _, err := config.ParseArgs(start[1:]); err != nil {
 		t.Errorf("ExecStart: %v", err)
 	}
+	if _, err := config.ParseArgs(u.words("ExecStopPost")[1:]); err != nil {
+		t.Errorf("ExecStopPost: %v", err)
+	}
 	if got := u.words("ExecReload"); got[1] != "/run/pen/ctl" || !slices.Contains(start, got[1]) {
 		t.Errorf("ExecReload=%v asks another socket than ExecStart=%v opens", got, start)
 	}
