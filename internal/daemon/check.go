@@ -3,8 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"pen/cluster"
 	"pen/internal/config"
@@ -50,10 +54,39 @@ func doubts(l *config.Local) (all []config.Doubt) {
 		doubt("peers", err)
 		return all
 	}
+	doubt("self", notHere(l))
 	if len(l.VIPs) > 0 && !self.Witness {
-		doubt("vip", vip.Check(vipConfig(l, slog.New(slog.DiscardHandler))))
+		for _, e := range apart(vip.Check(vipConfig(l, slog.New(slog.DiscardHandler)))) {
+			all = append(all, config.Doubt{Word: "vip", Index: aboutWhich(l, e), Err: e})
+		}
 	}
 	return all
+}
+
+// aboutWhich finds the virtual address that an error names; the first if it names
+// none or all.
+func aboutWhich(l *config.Local, err error) int {
+	words := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == ' ' || r == ',' })
+	for _, w := range words {
+		w, _, _ = strings.Cut(strings.TrimSuffix(w, ":"), "/")
+		ip, bad := netip.ParseAddr(w)
+		if i := slices.IndexFunc(l.VIPs, func(v config.VIP) bool { return v.Prefix.Addr() == ip }); bad == nil && i >= 0 {
+			return i
+		}
+	}
+	return 0
+}
+
+// notHere tells that the address that names this node is another machine's.
+func notHere(l *config.Local) error {
+	if !l.Self.IsValid() {
+		return nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err == nil && !slices.ContainsFunc(addrs, func(a net.Addr) bool { return addressOf(a) == l.Self.Addr() }) {
+		return fmt.Errorf("self %s: no interface of this machine has this address", l.Self.Addr())
+	}
+	return err
 }
 
 // fits raises the limit of open files as far as the settings need and tells

@@ -150,11 +150,13 @@ func (p *picture) quorum() string {
 
 // holder tells who has the address, since when and for how long it is certain.
 func (p *picture) holder() string {
+	var was string
 	for i := range p.Members {
 		m := &p.Members[i]
 		switch {
 		case m.Holding && !m.Alive:
-			return fmt.Sprintf("holder unknown; it was %s, last heard %s", p.nameOf(m), p.ago(m.Heard))
+			was = fmt.Sprintf("holder unknown; it was %s, last heard %s", p.nameOf(m), p.ago(m.Heard))
+			continue
 		case !m.Holding:
 			continue
 		}
@@ -163,6 +165,9 @@ func (p *picture) holder() string {
 			return text + fmt.Sprintf(", lease for %d ms, term %d", max(p.Lease.Until.Sub(p.Now).Milliseconds(), 0), p.Term)
 		}
 		return text + fmt.Sprintf(", term %d, heard %s", p.Term, p.ago(m.Heard))
+	}
+	if was != "" {
+		return was
 	}
 	if p.Leader != "" {
 		return fmt.Sprintf("holder none; leader %s, term %d", p.name(p.Leader), p.Term)
