@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -17,6 +18,10 @@ import (
 // it down first, and takes it back only when the proposer says so or does not
 // hold it itself any more. With the promises of a majority the proposer founds the cluster. Two majorities of one
 // list have a node in common, so there are never two clusters.
+//
+// Before that a proposer that has a majority waits a moment for the rest: one of
+// them may bring the state of a single node, and no cluster should be formed
+// without it. If it is formed nevertheless, that node does not join.
 
 // promise is a formation that a node has agreed to.
 type promise struct {
@@ -49,7 +54,8 @@ type formed struct {
 type former struct {
 	self    netip.AddrPort
 	peers   []netip.AddrPort // all that are listed, in the order of the list
-	state   bool
+	brings  *single          // the state of a single node, if there is one here
+	wait    time.Duration
 	streams streams
 	log     *slog.Logger
 	pause   time.Duration
@@ -60,8 +66,13 @@ type former struct {
 }
 
 func newFormer(self netip.AddrPort, peers []netip.AddrPort, s streams, p papers, save func(papers) error, pause time.Duration, log *slog.Logger) *former {
-	return &former{self: self, peers: peers, streams: s, papers: p, save: save, pause: pause, log: log}
+	return &former{self: self, peers: peers, wait: everybodyWait, streams: s, papers: p, save: save, pause: pause, log: log}
 }
+
+// everybodyWait is how long who could form a cluster with a majority waits for
+// the other listed nodes. It is for nodes that are started together, and only
+// for the very first time.
+const everybodyWait = 3 * time.Second
 
 func (f *former) now() papers {
 	f.mu.Lock()
@@ -133,7 +144,7 @@ func (f *former) decide(q formAsk, from ID) formed {
 	if yes && q != (formAsk{}) {
 		f.papers = p
 	}
-	a := formed{Formation: f.papers.Formation, Generation: f.papers.Generation, State: f.state, Yes: yes}
+	a := formed{Formation: f.papers.Formation, Generation: f.papers.Generation, State: f.brings != nil, Yes: yes}
 	if f.papers.Promise != nil {
 		a.Promised = f.papers.Promise.Formation
 	}
@@ -210,6 +221,7 @@ func next(self seen, p papers, others []seen, listed int) (step, *seen) {
 // run returns when this node is part of a cluster: founds tells that it is the
 // one to begin it. What it knows then is on the disk.
 func (f *former) run(ctx context.Context) (founds bool, err error) {
+	var ready time.Time // since when a majority is enough
 	for first := true; ; first = false {
 		if p := f.now(); !p.Formation.IsZero() {
 			return p.Found, nil
@@ -235,18 +247,37 @@ func (f *former) run(ctx context.Context) (founds bool, err error) {
 			}
 		}
 		p := f.now()
-		self := seen{member: member{p.Node, f.self}, formed: formed{State: f.state}, place: slices.Index(f.peers, f.self)}
+		self := seen{member: member{p.Node, f.self}, formed: formed{State: f.brings != nil}, place: slices.Index(f.peers, f.self)}
 		switch what, whom := next(self, p, others, len(f.peers)); what {
 		case stepJoin:
+			if f.brings != nil {
+				return false, f.leftOut(whom)
+			}
 			f.log.Info("joining the cluster", "formation", whom.Formation, "member", whom.Addr)
 			err = f.keep(func(p *papers) { p.Formation, p.Generation, p.Promise = whom.Formation, whom.Generation, nil })
 		case stepPropose:
+			if ready.IsZero() {
+				ready = time.Now()
+			}
+			if p.Promise == nil && len(others)+1 < len(f.peers) && time.Since(ready) < f.wait {
+				continue
+			}
 			err = f.propose(ctx, others)
+		default:
+			ready = time.Time{}
 		}
 		if err != nil {
 			return false, err
 		}
 	}
+}
+
+// leftOut says that this node can not join without losing what it has.
+func (f *former) leftOut(by *seen) error {
+	return fmt.Errorf("this node has the state of a single node in %s (%s), but the cluster was formed without it: %s is part of formation %s; "+
+		"nothing was deleted; either remove %s and %s from %s, and this node joins without that state, "+
+		"or stop all nodes, take the directory cluster out of the data_dir of each of them and start all together, and the cluster begins with that state",
+		f.brings.dir, f.brings.what, by.Addr, by.Formation, "*"+logs, "*"+snapshots, f.brings.dir)
 }
 
 // dead tells that nothing will come of the promise that this node has given: the
@@ -329,7 +360,7 @@ func (f *former) propose(ctx context.Context, others []seen) error {
 		slices.SortFunc(yes, func(a, b member) int { return slices.Index(f.peers, a.Addr) - slices.Index(f.peers, b.Addr) })
 		f.log.Info("founding the cluster", "formation", p.Promise.Formation, "members", len(yes), "listed", len(f.peers))
 		return f.keep(func(p *papers) {
-			p.Formation, p.Generation, p.Found = p.Promise.Formation, 1, true
+			p.Formation, p.Generation, p.Found, p.Brings = p.Promise.Formation, 1, true, f.brings != nil
 			p.Promise = &promise{p.Promise.Formation, p.Node, yes}
 		})
 	}

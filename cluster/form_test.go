@@ -6,10 +6,15 @@ import (
 	"log/slog"
 	"math/rand"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"pen/state"
 )
 
 func TestNextStep(t *testing.T) {
@@ -69,6 +74,7 @@ func formThroughFaults(t *testing.T, seed int64, n int) {
 	}
 	kept := make([]papers, n)
 	lives := make([]func(), n)
+	wait := time.Duration(rng.Intn(3)) * 300 * ms // the whole of it would leave little to go wrong
 	var mu sync.Mutex
 	founders := map[ID]int{}
 	start := func(i int) {
@@ -89,6 +95,7 @@ func formThroughFaults(t *testing.T, seed int64, n int) {
 		p := kept[i]
 		mu.Unlock()
 		f := newFormer(memAddr(i), peers, host, p, save, 100*ms, slog.New(slog.DiscardHandler))
+		f.wait = wait
 		ctx, cancel := context.WithCancel(context.Background())
 		var all sync.WaitGroup
 		all.Go(func() { f.serve(ctx) })
@@ -151,4 +158,138 @@ func formThroughFaults(t *testing.T, seed int64, n int) {
 		lives[i]()
 	}
 	time.Sleep(10 * time.Second)
+}
+
+// withState gives a node the state of a single node, with one entry.
+func (c *testCluster) withState(i, what int) {
+	c.t.Helper()
+	s, err := OpenSolo(c.path(i), slog.New(slog.DiscardHandler))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := s.Propose(c.t.Context(), permit(what)); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestStateArrivesLast: two nodes without a state are ready before the one that
+// has one. They wait for it.
+func TestStateArrivesLast(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.withState(2, 7)
+	c.start(0)
+	c.start(1)
+	time.Sleep(everybodyWait / 2) // they have long met
+	c.start(2)
+	await(t, "the state of the single node everywhere", 10*time.Second, func() bool {
+		for _, n := range c.nodes {
+			if len(entries(n)) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestStateComesTooLate: a node that brings a state does not lose it to a cluster
+// that was formed without. It says what can be done, and both ways work.
+func TestStateComesTooLate(t *testing.T) {
+	for _, way := range []string{"without it", "with it"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			c := newTestCluster(t, 3)
+			c.withState(2, 7)
+			c.start(0)
+			c.start(1)
+			start := time.Now()
+			<-c.nodes[0].Formed()
+			if took := time.Since(start); took < everybodyWait {
+				t.Errorf("two of three formed a cluster after %v", took)
+			}
+			c.propose(c.holder(), 8)
+			n := c.start(2)
+			var err error
+			select {
+			case err = <-n.done:
+			case <-time.After(10 * time.Second):
+			}
+			if err == nil {
+				t.Fatal("the state was dropped without a word")
+			}
+			for _, want := range []string{c.path(2), "1 acl entries", "*.log", "*.snap", c.peers[0].Addr.Addr().String(), "cluster"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+			n.Close()
+			c.nodes[2] = nil
+			kept, _ := filepath.Glob(filepath.Join(c.path(2), "*.log"))
+			if len(kept) == 0 {
+				t.Fatal("the state was deleted")
+			}
+			want := permit(8)
+			if way == "without it" {
+				for _, f := range kept {
+					if err := os.Remove(f); err != nil {
+						t.Fatal(err)
+					}
+				}
+			} else {
+				want = permit(7)
+				for i := range 2 {
+					c.kill(i)
+					if err := os.RemoveAll(filepath.Join(c.path(i), "cluster")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c.start(0)
+				c.start(1)
+			}
+			c.start(2)
+			await(t, "one state everywhere", 15*time.Second, func() bool {
+				for _, n := range c.nodes {
+					if e := entries(n); len(e) != 1 || e[0].Addr != want.Ops[0].(state.AppendACL).Entry.Addr {
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
+// TestStateAfterCrash: the founder dies between the beginning of the cluster and
+// the moment at which its state is the cluster's.
+func TestStateAfterCrash(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.withState(0, 7)
+	a, err := openArchive(filepath.Join(c.path(0), "cluster"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := a.papers
+	self := member{p.Node, c.peers[0].Addr}
+	f := newFormer(self.Addr, []netip.AddrPort{self.Addr}, nil, p, a.save, 0, slog.New(slog.DiscardHandler))
+	f.brings = &single{}
+	if err := f.propose(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.keep(func(p *papers) { p.Heartbeat = c.hb }); err != nil {
+		t.Fatal(err)
+	}
+	a.close()
+	c.start(0)
+	await(t, "the state of the single node", 10*time.Second, func() bool { return len(entries(c.nodes[0])) == 1 })
+	if !c.nodes[0].Brought() || c.nodes[0].Fresh() {
+		t.Error("the node does not say that it brought its state")
+	}
+	await(t, "papers that say so", 2*time.Second, func() bool { return !c.nodes[0].former.now().Brings })
+	c.kill(0)
+	c.start(0)
+	if c.nodes[0].bring != nil {
+		t.Error("the state of the single node is brought again")
+	}
 }

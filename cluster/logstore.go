@@ -116,6 +116,9 @@ type papers struct {
 	// Found tells that this node is to begin the cluster with the members of its
 	// promise: a majority has promised, and raft may not have been told yet.
 	Found bool `json:"found,omitempty"`
+	// Brings tells that this node has begun the cluster, and that the state of the
+	// single node that it was is not the cluster's yet.
+	Brings bool `json:"brings,omitempty"`
 }
 
 // archive is the directory of a node.

@@ -71,7 +71,7 @@ type Node struct {
 	snaps   raft.SnapshotStore
 	logger  hclog.Logger
 	quiet   time.Duration
-	bring   []byte // the state of a single node, to begin with
+	bring   *single // the state of a single node, to begin with
 	core    atomic.Pointer[core]
 	formed  chan struct{}
 	current chan struct{} // see Current
@@ -154,7 +154,7 @@ func openNode(cfg Config) (_ *Node, err error) {
 	if err := n.archive.save(p); err != nil {
 		return nil, err
 	}
-	if p.Formation.IsZero() {
+	if p.Formation.IsZero() || p.Brings {
 		if n.bring, err = singleState(cfg.Dir, cfg.Log); err != nil {
 			return nil, err
 		}
@@ -186,12 +186,19 @@ func (n *Node) openWire(p papers) (err error) {
 	n.streams = n.wire
 	n.gossip = NewGossip(n.wire, cfg.Key, listed, cfg.Log)
 	n.former = newFormer(cfg.Self, listed, n.streams, p, n.archive.save, max(cfg.Heartbeat/2, 100*time.Millisecond), cfg.Log)
-	n.former.state = n.bring != nil
+	n.former.brings = n.bring
 	return nil
 }
 
+// single is the state that a single node has kept.
+type single struct {
+	dir   string
+	what  string // is in it, for people
+	bytes []byte
+}
+
 // singleState returns the state that a single node has kept in dir, if any.
-func singleState(dir string, log *slog.Logger) ([]byte, error) {
+func singleState(dir string, log *slog.Logger) (*single, error) {
 	kept, err := filepath.Glob(filepath.Join(dir, "*"+logs))
 	if err != nil || len(kept) == 0 {
 		return nil, err
@@ -201,7 +208,8 @@ func singleState(dir string, log *slog.Logger) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = s.Close() }() // it was only read
-	if s.View().Index == 0 {
+	v := s.View()
+	if v.Index == 0 {
 		return nil, nil
 	}
 	snap := s.machine.Snapshot()
@@ -209,7 +217,20 @@ func singleState(dir string, log *slog.Logger) ([]byte, error) {
 	var b bytes.Buffer
 	b.Write(make([]byte, 8)) // no entry of raft's log is in it
 	_, err = snap.WriteTo(&b)
-	return b.Bytes(), err
+	return &single{dir, inventory(v), b.Bytes()}, err
+}
+
+// inventory tells what somebody would lose with a state.
+func inventory(v *state.View) string {
+	servers, clients, entries := 0, 0, 0
+	for _, s := range v.Services {
+		servers += len(s.Servers)
+		clients += s.Clients().Len()
+	}
+	for _, l := range v.ACL {
+		entries += len(l.Entries)
+	}
+	return fmt.Sprintf("%d services with %d servers, %d clients, %d acl entries, %d commands", len(v.Services), servers, clients, entries, v.Index)
 }
 
 func (n *Node) closeStores() {
@@ -325,10 +346,10 @@ func (n *Node) take(ctx context.Context) error {
 			_ = k.trans.Close()
 			return errors.Join(err, k.raft.Shutdown().Error())
 		}
-		n.mu.Lock()
-		n.founded = true
-		n.mu.Unlock()
 	}
+	n.mu.Lock()
+	n.founded = founds || p.Brings
+	n.mu.Unlock()
 	k.links.peers, k.links.note, k.links.heard, k.links.change = n.others, n.note, n.heard, n.serveChange
 	n.core.Store(k)
 	close(n.formed)

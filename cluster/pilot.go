@@ -62,19 +62,25 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 }
 
 // bringState makes the state of the single node that this one was the cluster's.
+// A process that dies before that does it when it leads again.
 func (n *Node) bringState(k *core) bool {
 	n.mu.Lock()
 	founded := n.founded
 	n.mu.Unlock()
-	if !founded || n.machine.View().Index > 0 {
+	if !founded {
 		return true
 	}
-	err := k.raft.Restore(&raft.SnapshotMeta{Version: 1, Size: int64(len(n.bring))}, io.NopCloser(bytes.NewReader(n.bring)), 10*time.Second)
-	if err != nil {
-		n.log.Error("the state of the single node is not in the cluster yet", "err", err)
-		return false
+	if n.machine.View().Index == 0 {
+		err := k.raft.Restore(&raft.SnapshotMeta{Version: 1, Size: int64(len(n.bring.bytes))}, io.NopCloser(bytes.NewReader(n.bring.bytes)), 10*time.Second)
+		if err != nil {
+			n.log.Error("the state of the single node is not in the cluster yet", "err", err)
+			return false
+		}
+		n.log.Info("the state of the single node is the cluster's now", "state", n.bring.what)
 	}
-	n.log.Info("the state of the single node is the cluster's now")
+	if err := n.former.keep(func(p *papers) { p.Brings = false }); err != nil {
+		n.log.Warn("the papers of this node are not up to date", "err", err)
+	}
 	return true
 }
 
