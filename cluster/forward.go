@@ -16,7 +16,12 @@ import (
 const (
 	proposeTime = 2 * time.Second // the most that Propose takes
 	leaderPause = 10 * time.Millisecond
+	// dialLeast is how long a leader has at least to say hello: a handshake takes
+	// its time on a busy machine.
+	dialLeast = 250 * time.Millisecond
 )
+
+var errLeaderChanged = errors.New("the leader changed")
 
 // Outcome tells what became of a command that Propose gave up.
 type Outcome uint8
@@ -160,7 +165,9 @@ func (p *proposal) try(ctx context.Context) (result, bool) {
 	default:
 		var sent bool
 		var err error
-		r, sent, err = p.node.carry(ctx, string(id), addr, change{}, p.bytes)
+		try, cancel := p.node.untilSuperseded(ctx, string(id))
+		r, sent, err = p.node.carry(try, string(id), addr, change{}, p.bytes)
+		cancel()
 		if err != nil {
 			r = result{Maybe: sent, Err: err.Error()}
 		}
@@ -235,6 +242,31 @@ func plainly(err error) string {
 	return err.Error()
 }
 
+// untilSuperseded gives a context that ends when another node than that one is
+// known to lead: a leader that is frozen still takes connections, and would be
+// waited for to the end.
+func (n *Node) untilSuperseded(ctx context.Context, id string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(n.cfg.Heartbeat) // changes may be told late when there are many
+		defer tick.Stop()
+		for {
+			changed := n.Changed()
+			if now, _ := n.Leader(); now != "" && now != id {
+				cancel(errLeaderChanged)
+				return
+			}
+			select {
+			case <-changed:
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
 // carry sends a change to the leader and waits for what it says. Sent tells that
 // the leader may have it.
 func (n *Node) carry(ctx context.Context, id string, a raft.ServerAddress, c change, b []byte) (r result, sent bool, err error) {
@@ -244,18 +276,20 @@ func (n *Node) carry(ctx context.Context, id string, a raft.ServerAddress, c cha
 			return r, false, err
 		}
 	}
-	s, err := n.streams.Dial(ctx, to, PurposeForward)
+	s, err := n.dialLeader(ctx, id, to)
 	if err != nil {
-		return r, false, fmt.Errorf("reach leader: %w", err)
+		return r, false, err
 	}
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := sendMessage(s, message{Change: &c}, b); err != nil {
-		return r, true, fmt.Errorf("send to leader: %w", err)
+		return r, true, fmt.Errorf("the leader can not be told: %w", err)
 	}
 	m, _, err := receiveMessage(s, 0)
 	switch {
+	case errors.Is(context.Cause(ctx), errLeaderChanged):
+		return r, true, errLeaderChanged
 	case ctx.Err() != nil:
 		return r, true, errors.New("the leader did not answer in time")
 	case err != nil:
@@ -264,6 +298,26 @@ func (n *Node) carry(ctx context.Context, id string, a raft.ServerAddress, c cha
 		return r, true, errors.New("the leader's answer makes no sense")
 	}
 	return *m.Reply.Change, true, nil
+}
+
+// dialLeader opens a stream for a change. A leader that lives says hello within a
+// heartbeat timeout.
+func (n *Node) dialLeader(ctx context.Context, id string, to netip.AddrPort) (Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(n.cfg.Heartbeat, dialLeast))
+	defer cancel()
+	s, err := n.streams.Dial(ctx, to, PurposeForward)
+	switch {
+	case err == nil && s.Hello.Node.String() != id:
+		s.Close()
+		return Stream{}, fmt.Errorf("the leader is not at %s: another node is", to)
+	case err == nil:
+		return s, nil
+	case errors.Is(context.Cause(ctx), errLeaderChanged):
+		return Stream{}, errLeaderChanged
+	case ctx.Err() != nil || isTimeout(err):
+		return Stream{}, fmt.Errorf("the leader, at %s, does not answer", to)
+	}
+	return Stream{}, fmt.Errorf("the leader can not be reached: %w", err)
 }
 
 // serveChange answers a change that another node has sent. It goes no further.

@@ -28,6 +28,7 @@ type testCluster struct {
 	hb    time.Duration
 
 	preempt time.Duration
+	between func(i int, s streams) streams // what goes between the nodes and the network, if set
 }
 
 type testNode struct {
@@ -82,6 +83,9 @@ func (c *testCluster) start(i int) *testNode {
 	})
 	if err != nil {
 		c.t.Fatal(err)
+	}
+	if c.between != nil {
+		n.streams = c.between(i, n.streams)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &testNode{Node: n, stop: cancel, done: make(chan error, 1)}
