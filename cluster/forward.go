@@ -47,12 +47,29 @@ type ProposeError struct {
 	Err     error
 }
 
-func (e *ProposeError) Error() string { return fmt.Sprintf("%v; %v", e.Err, e.Outcome) }
+func (e *ProposeError) Error() string {
+	if e.Outcome == Applied {
+		return e.Outcome.String()
+	}
+	return fmt.Sprintf("%v; %v", e.Err, e.Outcome)
+}
+
 func (e *ProposeError) Unwrap() error { return e.Err }
 
 // ErrNoLeader says that nobody could take a change: there is no quorum, or an
 // election has not ended yet.
 var ErrNoLeader = errors.New("no leader")
+
+// worded is an error that says something else to people than to programs.
+type worded struct {
+	text string
+	error
+}
+
+func (w worded) Error() string { return w.text }
+func (w worded) Unwrap() error { return w.error }
+
+var errStopping = worded{"this node is stopping", os.ErrClosed}
 
 // Propose makes the command part of the state of all nodes. Any node takes it.
 // It returns after the command has been applied on this node or, with the error
@@ -88,7 +105,7 @@ func (n *Node) Propose(ctx context.Context, c state.Command) (state.Result, erro
 			continue
 		case <-ctx.Done():
 		case <-n.down:
-			p.last = os.ErrClosed
+			p.last = errStopping
 		}
 		break
 	}
@@ -97,7 +114,7 @@ func (n *Node) Propose(ctx context.Context, c state.Command) (state.Result, erro
 		e.Outcome = Unknown
 	}
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		e.Err = fmt.Errorf("%w (%w)", e.Err, context.Canceled)
+		e.Err = worded{e.Err.Error() + " (interrupted)", errors.Join(e.Err, context.Canceled)}
 	}
 	return state.Result{}, e
 }
@@ -134,7 +151,7 @@ func (n *Node) arrived(ctx context.Context, r result) (state.Result, error) {
 		case <-ctx.Done():
 			return out, &ProposeError{Applied, ctx.Err()}
 		case <-n.down:
-			return out, &ProposeError{Applied, os.ErrClosed}
+			return out, &ProposeError{Applied, errStopping}
 		}
 	}
 }
@@ -328,10 +345,10 @@ func (n *Node) serveChange(ctx context.Context, s Stream, m message, b []byte) {
 	k := n.core.Load()
 	switch {
 	case k == nil || k.raft.State() != raft.Leader:
-		r.Err = "not the leader"
+		r.Err, r.Again = errNotLeading.Error(), true
 	case m.Change.Transfer:
-		if err := n.Transfer(ctx, m.Change.To); err != nil {
-			r.Err = err.Error()
+		if err := n.giveTo(ctx, k, m.Change.To, ""); err != nil {
+			r.Err, r.Again = err.Error(), errors.Is(err, errNotLeading)
 		} else {
 			r.Done = true
 		}

@@ -50,6 +50,7 @@ type result struct {
 	Refused string `json:"refused,omitempty"` // by the state
 	Maybe   bool   `json:"maybe,omitempty"`   // not done, but it may yet come
 	Err     string `json:"err,omitempty"`
+	Again   bool   `json:"again,omitempty"` // another leads: nothing was done
 }
 
 type reply struct {
@@ -125,6 +126,7 @@ type links struct {
 	mu     sync.Mutex
 	byID   map[string]*link
 	byAddr map[netip.AddrPort]bool
+	closed map[string]time.Time // nodes whose link broke, when their port was found closed
 	number uint64
 	wake   chan struct{} // closed and replaced when there is something to say
 
@@ -145,7 +147,7 @@ type link struct {
 func newLinks(e *elector, s streams, log *slog.Logger) *links {
 	return &links{
 		streams: s, elector: e, log: log,
-		byID: map[string]*link{}, byAddr: map[netip.AddrPort]bool{}, wake: make(chan struct{}), quiet: make(chan struct{}),
+		byID: map[string]*link{}, byAddr: map[netip.AddrPort]bool{}, closed: map[string]time.Time{}, wake: make(chan struct{}), quiet: make(chan struct{}),
 	}
 }
 
@@ -201,6 +203,7 @@ func (l *links) keep(ctx context.Context, to netip.AddrPort) {
 		// renews it.
 		if last != "" && errors.Is(err, syscall.ECONNREFUSED) {
 			l.elector.lost(last)
+			l.shut(last)
 		}
 		select {
 		case <-time.After(pause):
@@ -225,6 +228,7 @@ func (l *links) use(ctx context.Context, s Stream, to netip.AddrPort) {
 	id := s.Hello.Node.String()
 	l.mu.Lock()
 	l.byID[id] = k
+	delete(l.closed, id)
 	l.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	var notes sync.WaitGroup
@@ -298,6 +302,29 @@ func (l *links) announce() {
 	defer l.mu.Unlock()
 	close(l.wake)
 	l.wake = make(chan struct{})
+}
+
+// shut notes that a node's port is closed.
+func (l *links) shut(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed[id].IsZero() {
+		l.closed[id] = time.Now()
+	}
+}
+
+// goneSince tells whether the process of a node has gone since it was last heard.
+func (l *links) goneSince(id string, heard time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed[id].After(heard)
+}
+
+// connected tells whether there is a link to a node.
+func (l *links) connected(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byID[id] != nil
 }
 
 var errNoLink = errors.New("not connected")

@@ -37,7 +37,13 @@ type lead struct {
 	From    string `json:"from,omitempty"`    // who led before; empty: it does not know
 	AgoMS   int64  `json:"ago_ms,omitempty"`  // how long it has led
 
+	id    string
 	since time.Time
+}
+
+// age is how long it had led when it said so.
+func (l *lead) age() time.Duration {
+	return time.Duration(min(max(l.AgoMS, 0), agesMax.Milliseconds())) * time.Millisecond
 }
 
 // notice tells others what raft and the lease do, and moves the address away
@@ -73,10 +79,10 @@ func (n *Node) notice(ctx context.Context, k *core) {
 
 // noteLeader notes who leads, and counts when that changes.
 func (n *Node) noteLeader(k *core) {
-	_, id := k.raft.LeaderWithID()
-	term := k.raft.CurrentTerm()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	_, id := k.raft.LeaderWithID()
+	term := k.raft.CurrentTerm()
 	now := time.Now()
 	if id == "" {
 		n.since = time.Time{}
@@ -87,7 +93,7 @@ func (n *Node) noteLeader(k *core) {
 	}
 	m := Move{From: n.leader, To: string(id), At: now, Term: term}
 	if m.To == k.id && n.lead.Term != term {
-		n.lead = lead{Term: term, Reason: k.elector.reason(term), From: m.From, since: now}
+		n.lead = lead{Term: term, Reason: k.elector.reason(term), From: m.From, id: k.id, since: now}
 		k.links.announce()
 		select {
 		case n.led <- struct{}{}:
@@ -118,8 +124,7 @@ func (n *Node) explain(from ID, said *lead) {
 	}
 	if _, err := ParseID(said.From); err == nil && n.last.To == "" && said.From != n.leader {
 		// From before this node started.
-		ago := time.Duration(min(max(said.AgoMS, 0), agesMax.Milliseconds())) * time.Millisecond
-		n.last = Move{From: said.From, To: n.leader, At: time.Now().Add(-ago), Term: said.Term, Reason: said.Reason}
+		n.last = Move{From: said.From, To: n.leader, At: time.Now().Add(-said.age()), Term: said.Term, Reason: said.Reason}
 		return
 	}
 	if n.last.To != n.leader || n.last.Reason != "" {

@@ -161,3 +161,13 @@ func (n *Node) heard(h Hello, o note) {
 		n.tell()
 	}
 }
+
+// alive tells whether a node that was heard at that time still is: it was heard
+// lately, and its port is not closed.
+func (n *Node) alive(id ID, heard time.Time) bool {
+	if time.Since(heard) > 3*noteEvery {
+		return false
+	}
+	k := n.core.Load()
+	return k == nil || !k.links.goneSince(id.String(), heard)
+}

@@ -18,47 +18,64 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 	tick := time.NewTicker(max(n.cfg.Heartbeat/2, 50*time.Millisecond))
 	defer tick.Stop()
 	var brought bool
-	var pause time.Time
-	var better string // who has a better priority, and since when
-	var since time.Time
+	var give giver
 	for {
+		changed, lease := n.Changed(), k.elector.watchLease()
 		o := n.note()
 		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.digest.Load(), Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
-		lease := k.elector.watchLease()
+		if k.raft.State() == raft.Leader {
+			if !brought && n.bring != nil {
+				brought = n.bringState(k)
+			}
+			if n.fsm.bytes.Load() > 32<<20 {
+				_ = k.raft.Snapshot().Error() // it is tried again, and raft logs it
+			}
+			give.look(ctx, n, k)
+			n.configure(ctx, k)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-changed: // who is eligible, for one
 		case <-lease:
 		}
-		if k.raft.State() != raft.Leader {
-			continue
-		}
-		if !brought && n.bring != nil {
-			brought = n.bringState(k)
-		}
-		if n.fsm.bytes.Load() > 32<<20 {
-			_ = k.raft.Snapshot().Error() // it is tried again, and raft logs it
-		}
-		n.configure(ctx, k)
-		to := n.best(k)
-		if !n.ranksAbove(to, k) {
-			better = ""
-		} else if to != better {
-			better, since = to, time.Now()
-		}
-		ok, why := n.serves(k.id)
-		if ok && n.cfg.Preempt > 0 && better != "" && time.Since(since) >= n.cfg.Preempt {
-			ok, why = false, "another has a better priority"
-		}
-		if !ok && to != "" && k.elector.lease().Valid && time.Now().After(pause) {
-			n.log.Info("giving the address away", "reason", why, "member", n.label(to))
-			if err := n.handOver(ctx, to, why); err != nil {
-				n.log.Warn("the address stays here", "reason", why, "err", err)
-			}
-			pause = time.Now().Add(max(time.Second, 2*n.cfg.Heartbeat))
-		}
 	}
+}
+
+// giver remembers what a leader has tried in order to give the address away.
+type giver struct {
+	better string // who has a better priority, and since when
+	since  time.Time
+	pause  time.Time // nothing is given away before
+	failed string    // who did not take it; another need not wait
+}
+
+// look gives the address away if another should have it. A leader that can not
+// hold it does so at once: nobody has it meanwhile.
+func (g *giver) look(ctx context.Context, n *Node, k *core) {
+	to := n.best(k)
+	if !n.ranksAbove(to, k) {
+		g.better = ""
+	} else if to != g.better {
+		g.better, g.since = to, time.Now()
+	}
+	ok, why := n.serves(k.id)
+	if ok && n.cfg.Preempt > 0 && g.better != "" && time.Since(g.since) >= n.cfg.Preempt {
+		ok, why = false, "another has a better priority"
+	}
+	waits := time.Now().Before(g.pause) && (g.failed == "" || g.failed == to)
+	if ok || to == "" || waits || !k.elector.lease().Valid {
+		return
+	}
+	n.log.Info("giving the address away", "reason", why, "member", n.label(to))
+	if err := n.giveTo(ctx, k, to, why); err != nil {
+		n.log.Warn("the address stays here", "reason", why, "err", err)
+		g.failed, g.pause = to, time.Now().Add(max(time.Second, 2*n.cfg.Heartbeat))
+		return
+	}
+	// It may be back at once, when there is nobody else who can have it.
+	g.failed, g.pause = "", time.Now().Add(n.cfg.Heartbeat/2)
 }
 
 // bringState makes the state of the single node that this one was the cluster's.
@@ -97,34 +114,45 @@ func (n *Node) serves(id string) (bool, string) {
 	defer n.mu.Unlock()
 	h, ok := n.notes[idOf(raft.ServerID(id))]
 	switch {
-	case !ok || time.Since(h.at) > 3*noteEvery:
-		return false, "not heard of"
+	case !ok || !n.alive(h.hello.Node, h.at):
+		return false, "it does not answer"
 	case h.hello.Witness:
 		return false, "witness"
 	}
 	return h.Eligible, h.Why
 }
 
-// best is the node that should have the address if this one should not.
+// heirLag is how many entries an heir may be behind: it has to get them before
+// it can lead, and nobody has the address meanwhile.
+const heirLag = 1024
+
+// best is the node that should have the address if this one should not: of those
+// that can take it over at once the one of the best rank.
 func (n *Node) best(k *core) string {
 	type candidate struct {
 		id   string
+		slow int // 1: it is far behind, or there is no connection to it now
 		rank rank
 	}
+	last := k.raft.LastIndex()
 	var all []candidate
 	for _, id := range voters(k.raft) {
 		if ok, _ := n.serves(id); ok && id != k.id {
 			n.mu.Lock()
-			h := n.notes[idOf(raft.ServerID(id))].hello
+			h := n.notes[idOf(raft.ServerID(id))]
 			n.mu.Unlock()
-			all = append(all, candidate{id, rank{h.Witness, int(h.Priority)}})
+			slow := 0
+			if h.Applied+heirLag < last || !k.links.connected(id) {
+				slow = 1
+			}
+			all = append(all, candidate{id, slow, rank{h.hello.Witness, int(h.hello.Priority)}})
 		}
 	}
 	if len(all) == 0 {
 		return ""
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(a.rank.compare(b.rank), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.slow, b.slow), a.rank.compare(b.rank), cmp.Compare(a.id, b.id))
 	})
 	return all[0].id
 }

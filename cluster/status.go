@@ -24,7 +24,9 @@ type MemberStatus struct {
 	Eligible bool           `json:"eligible"`
 	Why      string         `json:"why,omitempty"` // why not
 	Drained  bool           `json:"drained"`
-	// What it says of itself as a holder, as of Heard.
+	// What it says of itself as a holder, as of Heard. Of the others only the
+	// present leader is believed: one that was killed can not say that it holds the
+	// address no more.
 	Leased          bool          `json:"leased"`        // its lease is valid
 	Holding         bool          `json:"holding"`       // it answers for the address
 	HoldingSince    time.Time     `json:"holding_since"` // when that last changed; zero: not told
@@ -51,7 +53,7 @@ type NodeStatus struct {
 	Last       uint64         `json:"last"`
 	Applied    uint64         `json:"applied"`
 	Contact    time.Time      `json:"contact"` // last word of the leader
-	Since      time.Time      `json:"since"`   // of the leadership, as this node saw it; zero: nobody leads
+	Since      time.Time      `json:"since"`   // of the leadership, as the leader says once it has been heard; zero: nobody leads
 	Moves      int            `json:"moves"`   // changes of the leader since this node started
 	LastMove   Move           `json:"last_move"`
 	Lease      Lease          `json:"lease"`
@@ -71,8 +73,8 @@ func (n *Node) Status() NodeStatus {
 	}
 	var servers []raft.Server
 	if k := n.core.Load(); k != nil {
-		_, leader := k.raft.LeaderWithID()
-		s.Role, s.Leader, s.Term = k.raft.State().String(), string(leader), k.raft.CurrentTerm()
+		n.noteLeader(k) // so that all of this is of one moment
+		s.Role, s.Term = k.raft.State().String(), k.raft.CurrentTerm()
 		s.Last, s.Applied, s.Contact = k.raft.LastIndex(), k.raft.AppliedIndex(), k.raft.LastContact()
 		if s.Role == raft.Leader.String() {
 			s.Contact = time.Now()
@@ -81,7 +83,10 @@ func (n *Node) Status() NodeStatus {
 		servers = k.raft.GetConfiguration().Configuration().Servers
 	}
 	n.mu.Lock()
-	s.Moves, s.LastMove, s.Since = n.moves, n.last, n.since
+	s.Moves, s.LastMove = n.moves, n.last
+	if !n.since.IsZero() {
+		s.Leader, s.Since = n.leader, n.ledSince()
+	}
 	n.mu.Unlock()
 	seen := map[ID]Member{}
 	var absent []Member
@@ -143,12 +148,18 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 		n.mu.Unlock()
 		o = h.note
 		m.Name, m.Addr, m.Heard, m.Heartbeat = h.hello.Name, h.hello.Addr, h.at, h.hello.Heartbeat
-		m.Priority, m.Alive = int(h.hello.Priority), time.Since(h.at) < 3*noteEvery
+		m.Priority, m.Alive = int(h.hello.Priority), n.alive(id, h.at)
 		if h.hello.Witness {
 			m.Role = "witness"
 		}
 	}
 	f := o.Facts.unpack(m.Heard)
+	if !m.Self && (!m.Leader || !m.Alive) {
+		o.Leased = false
+		if f.Holding {
+			f = Facts{}
+		}
+	}
 	m.Leased, m.Holding, m.HoldingSince, m.Unreplicated, m.UnreplicatedAge = o.Leased, f.Holding, f.Since, f.Unreplicated, f.UnreplicatedAge
 	m.Applied, m.Eligible, m.Why = o.Applied, o.Eligible && m.Alive && !m.Drained, o.Why
 	switch {
@@ -175,4 +186,17 @@ func (n *Node) inPlaceOf(id ID, at netip.AddrPort) bool {
 		}
 	}
 	return false
+}
+
+// ledSince is since when the leader leads. It is called with mu held.
+func (n *Node) ledSince() time.Time {
+	leader := idOf(raft.ServerID(n.leader))
+	h := n.notes[leader]
+	switch {
+	case n.leader == n.lead.id && !n.lead.since.IsZero():
+		return n.lead.since
+	case h.Lead != nil && h.at.After(n.since):
+		return h.at.Add(-h.Lead.age())
+	}
+	return n.since
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -30,18 +31,21 @@ func (n *Node) Released(term uint64) {
 // ErrNoCandidate says that no other node could take the address.
 var ErrNoCandidate = errors.New("no other node is eligible")
 
+// errNotLeading says that nothing was done, and that another try may do.
+var errNotLeading = worded{"another node leads now", raft.ErrNotLeader}
+
 // Transfer gives the leadership, and with it the address, to another node: the
 // best one if to is empty, else the one of that name, id or address. What was
 // proposed before is applied there first. While it goes on, Lease says Handing,
 // and waits for Released until the lease is over. If it fails this node takes
 // the leadership again, in a new term.
-func (n *Node) Transfer(ctx context.Context, to string) error { return n.handOver(ctx, to, "") }
-
-// handOver is Transfer with a reason of the leader's own.
-func (n *Node) handOver(ctx context.Context, to, why string) error {
+//
+// Any node can be asked. Where nobody leads at that moment it waits for a leader,
+// two seconds at most.
+func (n *Node) Transfer(ctx context.Context, to string) error {
 	k := n.core.Load()
 	if k == nil {
-		return fmt.Errorf("transfer: %w", ErrNoLeader)
+		return errors.New("transfer: this node is not part of a cluster yet")
 	}
 	if to != "" {
 		m, err := n.find(to)
@@ -50,40 +54,99 @@ func (n *Node) handOver(ctx context.Context, to, why string) error {
 		}
 		to = m.ID.String()
 	}
-	if k.raft.State() != raft.Leader {
-		return n.transferElsewhere(ctx, k, to)
+	end := time.Now().Add(proposeTime)
+	for {
+		again, err := n.tryTransfer(ctx, k, to)
+		if !again || time.Now().After(end) {
+			return n.transferError(to, err)
+		}
+		select {
+		case <-time.After(leaderPause):
+		case <-ctx.Done():
+			return n.transferError(to, err)
+		case <-n.down:
+			return n.transferError(to, errStopping)
+		}
 	}
+}
+
+func (n *Node) transferError(to string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case to == "":
+		return fmt.Errorf("transfer: %w", n.whyNobody(err))
+	}
+	return fmt.Errorf("transfer to %s: %w", n.label(to), n.whyNobody(err))
+}
+
+// tryTransfer asks whoever leads now. Again tells that nothing was done.
+func (n *Node) tryTransfer(ctx context.Context, k *core, to string) (again bool, err error) {
+	addr, id := k.raft.LeaderWithID()
+	switch {
+	case id == "":
+		return true, ErrNoLeader
+	case string(id) == k.id:
+		err := n.giveTo(ctx, k, to, "")
+		return errors.Is(err, errNotLeading), err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
+	r, sent, err := n.carry(ctx, string(id), addr, change{Transfer: true, To: to}, nil)
+	switch {
+	case err != nil:
+		return !sent, err
+	case !r.Done:
+		return r.Again, errors.New(r.Err)
+	}
+	return false, nil
+}
+
+// giveTo is Transfer for a leader, with a reason of its own, if it has one. To is
+// an id, or empty.
+func (n *Node) giveTo(ctx context.Context, k *core, to, why string) error {
 	if !n.moving.TryLock() {
-		return errors.New("transfer: another one is under way")
+		return errors.New("another transfer is under way")
 	}
 	defer n.moving.Unlock()
+	if k.raft.State() != raft.Leader {
+		return errNotLeading
+	}
 	if to == "" {
 		if to = n.best(k); to == "" {
-			return fmt.Errorf("transfer: %w", ErrNoCandidate)
+			return ErrNoCandidate
 		}
 	}
 	if to == k.id {
 		return nil
 	}
 	if ok, why := n.serves(to); !ok {
-		return fmt.Errorf("transfer to %s: %s", n.label(to), cmp.Or(why, "not eligible"))
+		return errors.New(cmp.Or(why, "not eligible"))
 	}
-	if err := n.transfer(ctx, k, to, why); err != nil {
-		return fmt.Errorf("transfer to %s: %w", n.label(to), err)
+	err := n.transfer(ctx, k, to, why)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return n.transferWords(k, to, err)
 }
 
-func (n *Node) transferElsewhere(ctx context.Context, k *core, to string) error {
-	addr, id := k.raft.LeaderWithID()
-	if id == "" || string(id) == k.id {
-		return fmt.Errorf("transfer: %w", ErrNoLeader)
-	}
-	ctx, cancel := context.WithTimeout(ctx, proposeTime)
-	defer cancel()
-	r, _, err := n.carry(ctx, string(id), addr, change{Transfer: true, To: to}, nil)
-	if err == nil && !r.Done {
-		err = errors.New(r.Err)
+// transferWords says what raft says, to people.
+func (n *Node) transferWords(k *core, to string, err error) error {
+	switch {
+	case errors.Is(err, errNotLeading):
+		return errNotLeading
+	case !k.links.connected(to):
+		return errors.New("it does not answer: its process or its network is gone")
+	case errors.Is(err, context.DeadlineExceeded):
+		return worded{"it took too long, and was given up", err}
+	case errors.Is(err, os.ErrClosed), errors.Is(err, raft.ErrRaftShutdown):
+		return errStopping
+	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return worded{"the address is on its way to another node", err}
+	case strings.Contains(err.Error(), "transfer timeout"): // raft has no value for it
+		return worded{"it did not take over in time", err}
+	case strings.Contains(err.Error(), "TimeoutNow"):
+		return worded{"it can not be told to take over", err}
 	}
 	return err
 }
@@ -94,7 +157,13 @@ func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
 	k.shutLog(true)
 	defer k.shutLog(false)
 	term := k.raft.CurrentTerm()
-	if err := outcome(ctx, n.down, k.raft.Barrier(time.Second)); err != nil {
+	err := outcome(ctx, n.down, k.raft.Barrier(time.Second))
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
+		return errNotLeading
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, raft.ErrEnqueueTimeout):
+		return worded{"no quorum: a majority of the nodes did not answer in time", err}
+	case err != nil:
 		return err
 	}
 	if err := n.awaitHeir(ctx, k, to, term); err != nil {
@@ -122,7 +191,7 @@ func (n *Node) transfer(ctx context.Context, k *core, to, why string) error {
 	case <-time.After(patience):
 	}
 	at, _ := n.where(to)
-	err := k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
+	err = k.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(at.String())).Error()
 	if err != nil && (k.raft.State() != raft.Leader || k.raft.CurrentTerm() != term) {
 		// The heir, who was told, was quicker than raft.
 		return n.awaitLeader(ctx, to, term)
