@@ -108,7 +108,10 @@ func (w *Wire) serve(ctx context.Context, c *rawConn) {
 	w.leave(c)
 	if refused != nil {
 		c.Close()
-		if ctx.Err() != context.Canceled && refused.Reason != Itself {
+		// A process that was stopped finds what its mates have tried meanwhile, all
+		// at once: that the last of it goes before the rest is no refusal.
+		queued := c.evicted.Load() && w.known[c.addr]
+		if ctx.Err() != context.Canceled && refused.Reason != Itself && !queued {
 			w.refusals.add(c.addr, refused, false)
 		}
 		return

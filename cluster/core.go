@@ -3,12 +3,13 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -23,6 +24,8 @@ type core struct {
 	trans   *transport
 	links   *links
 	raft    *raft.Raft
+
+	log *raftLog
 
 	proposing sync.RWMutex // held for reading while an entry is handed to raft
 	shut      bool         // nothing is proposed: a transfer is under way; guarded by proposing
@@ -54,8 +57,9 @@ func newCore(c coreConfig) (*core, error) {
 	if c.tune != nil {
 		c.tune(e.rules)
 	}
-	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(c.log), DisableTime: true})
-	k := &core{id: c.id, elector: e, links: newLinks(e, c.streams, c.log)}
+	lines := newRaftLog(c.log)
+	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: lines, DisableTime: true})
+	k := &core{id: c.id, elector: e, links: newLinks(e, c.streams, c.log), log: lines}
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(c.id)
 	// The net below our detection. Its heartbeats go out every tenth to fifth of it.
@@ -98,6 +102,7 @@ func (k *core) run(ctx context.Context) {
 	all.Go(func() { k.elector.watch(ctx) })
 	all.Go(func() { k.links.run(ctx) })
 	<-ctx.Done()
+	k.log.stopping.Store(true)
 	_ = k.trans.Close()
 	_ = k.raft.Shutdown().Error() // it has none
 	all.Wait()
@@ -120,19 +125,41 @@ func outcome(ctx context.Context, down <-chan struct{}, f raft.Future) error {
 
 // raftLog passes raft's warnings on, each kind at most every five seconds.
 type raftLog struct {
-	log *slog.Logger
+	log      *slog.Logger
+	stopping atomic.Bool // this node is
 
 	mu   sync.Mutex
 	last map[string]time.Time
 }
 
-func newRaftLog(log *slog.Logger) io.Writer { return &raftLog{log: log, last: map[string]time.Time{}} }
+func newRaftLog(log *slog.Logger) *raftLog { return &raftLog{log: log, last: map[string]time.Time{}} }
+
+// usual is what raft warns of whenever a node starts, catches up or stops, and an
+// end is what it says when this node stops.
+var (
+	usual = []string{
+		errTooEarly.Error(), "appendEntries rejected, sending older logs", "failed to get previous log", "duplicate requestVote from",
+		"peer has newer term, stopping replication", "refused: closed: shutting down",
+	}
+	ends = []string{"use of closed network connection", "transport shutdown", "failed to decode incoming command", "raft is already shutdown"}
+)
+
+// level tells how much a line is worth.
+func (l *raftLog) level(line string) slog.Level {
+	in := func(s string) bool { return strings.Contains(line, s) }
+	if slices.ContainsFunc(usual, in) || l.stopping.Load() && slices.ContainsFunc(ends, in) {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
 
 func (l *raftLog) Write(b []byte) (int, error) {
 	line := strings.TrimSpace(string(b))
 	_, line, _ = strings.Cut(line, "] ")
 	line = strings.TrimSpace(line)
 	kind, _, _ := strings.Cut(line, ": ")
+	level := l.level(line)
+	kind = level.String() + kind
 	l.mu.Lock()
 	now := time.Now()
 	fresh := now.Sub(l.last[kind]) >= 5*time.Second
@@ -144,7 +171,7 @@ func (l *raftLog) Write(b []byte) (int, error) {
 	}
 	l.mu.Unlock()
 	if fresh {
-		l.log.Warn("raft has news", "says", line)
+		l.log.Log(context.Background(), level, "raft has news", "says", line)
 	}
 	return len(b), nil
 }

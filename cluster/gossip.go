@@ -87,6 +87,7 @@ type Gossip struct {
 	since   time.Time
 	meta    Meta
 	members map[ID]Member // the others
+	list    *memberlist.Memberlist
 	changed chan struct{}
 	events  []event // to be logged
 }
@@ -195,6 +196,9 @@ func (g *Gossip) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
+	g.mu.Lock()
+	g.list = list
+	g.mu.Unlock()
 	_ = g.wire.udp.SetReadDeadline(time.Time{}) // of who ran before
 	var running sync.WaitGroup
 	running.Go(transport.readPackets)
@@ -202,7 +206,9 @@ func (g *Gossip) Run(ctx context.Context) error {
 	running.Go(func() { g.rejoin(ctx, list) })
 	running.Go(func() { g.announce(ctx, list) })
 	<-ctx.Done()
-	g.leave(list)
+	if !g.wire.over() {
+		g.leave(list)
+	}
 	err = list.Shutdown()
 	end()
 	_ = g.wire.udp.SetReadDeadline(time.Now()) // wakes the reader
@@ -227,7 +233,7 @@ func (g *Gossip) config(t *gossipTransport) *memberlist.Config {
 	c.EnableCompression = false
 	c.DNSConfigPath = os.DevNull // addresses are numbers
 	c.Delegate, c.Events, c.Alive, c.Conflict = gossipDelegate{g}, gossipDelegate{g}, gossipDelegate{g}, gossipDelegate{g}
-	c.Logger = log.New(&gossipLog{log: g.log}, "", 0)
+	c.Logger = log.New(&gossipLog{log: g.log, over: g.wire.over}, "", 0)
 	return c
 }
 
@@ -322,6 +328,17 @@ func (g *Gossip) leave(list *memberlist.Memberlist) {
 	g.sayBye(list)
 	_ = list.Leave(leaveTime)
 	g.sayBye(list)
+}
+
+// Bye tells the others that this process is about to stop, in packets that may
+// get lost. Run does so, too, but the port may be closed by then.
+func (g *Gossip) Bye() {
+	g.mu.Lock()
+	list := g.list
+	g.mu.Unlock()
+	if list != nil {
+		g.sayBye(list)
+	}
 }
 
 func (g *Gossip) sayBye(list *memberlist.Memberlist) {

@@ -8,19 +8,19 @@ import (
 // Lease is the right to hold the address.
 type Lease struct {
 	// Valid tells that no other node can have a lease before Until.
-	Valid bool
+	Valid bool `json:"valid"`
 	// Until is the end of the lease as far as it is known now, on the monotonic
 	// clock. While it is Valid it moves on several times each heartbeat timeout,
 	// of which Changed does not tell.
-	Until time.Time
-	Term  uint64
+	Until time.Time `json:"until"`
+	Term  uint64    `json:"term"`
 	// Handing tells that this node is giving the address away: it answers for it
 	// no longer, and calls Released when it does so no longer in truth. Until is
 	// then the moment at which the others stop waiting for that call.
-	Handing bool
+	Handing bool `json:"handing"`
 	// Current tells that this node has applied everything that was agreed on
 	// before the term. Changed tells when it has.
-	Current bool
+	Current bool `json:"current"`
 }
 
 const (

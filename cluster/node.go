@@ -250,6 +250,7 @@ func (n *Node) Run(stop context.Context) error {
 	defer cancel(nil)
 	defer context.AfterFunc(stop, func() {
 		n.farewell()
+		n.gossip.Bye() // the port closes at once: that tells the others more than words
 		cancel(context.Canceled)
 	})()
 	var all sync.WaitGroup

@@ -28,6 +28,7 @@ type testCluster struct {
 	hb    time.Duration
 
 	preempt time.Duration
+	log     *slog.Logger                   // of all nodes, if set
 	between func(i int, s streams) streams // what goes between the nodes and the network, if set
 }
 
@@ -73,7 +74,10 @@ func (c *testCluster) path(i int) string { return filepath.Join(c.dir, fmt.Sprin
 
 func (c *testCluster) start(i int) *testNode {
 	c.t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	log := c.log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if os.Getenv("PEN_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("n", i)
 	}

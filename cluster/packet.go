@@ -157,7 +157,8 @@ func (t *gossipTransport) Shutdown() error                     { return nil } //
 // gossipLog turns the lines of memberlist into ours. What it calls an error is a
 // nuisance at most: it has no say in anything.
 type gossipLog struct {
-	log *slog.Logger
+	log  *slog.Logger
+	over func() bool // the port is closed: that it is, is no news
 
 	mu    sync.Mutex // guards what follows
 	lines lineLimit
@@ -170,6 +171,9 @@ func (l *gossipLog) Write(p []byte) (int, error) {
 		if rest, ok := strings.CutPrefix(line, prefix); ok {
 			line, level = strings.TrimSpace(rest), at
 		}
+	}
+	if l.over() && strings.Contains(line, net.ErrClosed.Error()) {
+		level = slog.LevelDebug
 	}
 	if l.log.Enabled(context.Background(), level) && l.allowed() {
 		l.log.Log(context.Background(), level, "gossip", "text", clean(strings.TrimPrefix(line, "memberlist: ")))

@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,13 +16,40 @@ import (
 
 // Refusal is what happened with one address for one reason.
 type Refusal struct {
-	Peer        netip.Addr
-	Reason      Reason
-	Detail      string // what differs, at the last time
-	Node        ID     // what the peer called itself; zero: it did not come that far
-	Dialed      bool   // we had called
-	First, Last time.Time
-	Count       uint64
+	Peer   netip.Addr `json:"peer"`
+	Reason Reason     `json:"reason"`
+	Detail string     `json:"detail,omitempty"` // what differs, at the last time
+	Node   ID         `json:"node"`             // what the peer called itself; zero: it did not come that far
+	Dialed bool       `json:"dialed"`           // we had called, at the last time
+	First  time.Time  `json:"first"`
+	Last   time.Time  `json:"last"`
+	Count  uint64     `json:"count"`
+}
+
+// String is for people: who, how often, and why.
+func (r Refusal) String() string {
+	s := r.Peer.String()
+	if r.Count != 1 {
+		s += fmt.Sprintf(", %d times", r.Count)
+	}
+	s += ": " + r.Reason.String()
+	if r.Detail != "" {
+		s += ": " + r.Detail
+	}
+	return s
+}
+
+// merge takes in what happened with the same address for the same reason when
+// the other end had called.
+func (r Refusal) merge(o Refusal) Refusal {
+	if o.Last.After(r.Last) {
+		r, o = o, r
+	}
+	r.Count += o.Count
+	r.First = earlier(r.First, o.First)
+	r.Detail = cmp.Or(r.Detail, o.Detail)
+	r.Node = cmp.Or(r.Node, o.Node)
+	return r
 }
 
 // Bounds: an attacker makes neither the table nor the log grow, nor the noise
@@ -151,15 +181,20 @@ func (r *refusals) entry(k refusalKey, now time.Time) *refusalEntry {
 	return e
 }
 
+// list has one entry for each address and reason.
 func (r *refusals) list() []Refusal {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	out := make([]Refusal, 0, len(r.entries))
-	for _, e := range r.entries {
-		out = append(out, e.Refusal)
+	all := map[refusalKey]Refusal{}
+	for k, e := range r.entries {
+		k.dialed = false
+		if o, ok := all[k]; ok {
+			all[k] = o.merge(e.Refusal)
+		} else {
+			all[k] = e.Refusal
+		}
 	}
-	slices.SortFunc(out, func(a, b Refusal) int { return b.Last.Compare(a.Last) })
-	return out
+	r.mu.Unlock()
+	return slices.SortedFunc(maps.Values(all), func(a, b Refusal) int { return b.Last.Compare(a.Last) })
 }
 
 func (r *refusals) totals() map[Reason]uint64 {

@@ -194,6 +194,13 @@ func (w *Wire) Close() error {
 	return nil
 }
 
+// over tells that the port is closed.
+func (w *Wire) over() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}
+
 // shut closes everything, so that whoever waits for any of it stops waiting.
 func (w *Wire) shut() {
 	w.mu.Lock()
