@@ -407,13 +407,14 @@ func (e *elector) question(ctx context.Context) {
 	r := e.raft.Load()
 	yes := e.majority(ctx, r)
 	e.mu.Lock()
-	stand := e.rules.asked(time.Now(), yes)
 	term := r.CurrentTerm()
+	// It may stand already: the leader of before has told it to.
+	stand := e.rules.asked(time.Now(), yes) && r.State() == raft.Follower
 	if stand {
 		e.stood(term)
 	}
 	e.mu.Unlock()
-	if stand && r.State() == raft.Follower {
+	if stand {
 		e.log.Debug("standing for leader", "term", term+1)
 		e.stand()
 	}

@@ -85,7 +85,7 @@ func TestFrozenLeader(t *testing.T) {
 			if took := time.Since(start); took > lease+300*ms {
 				t.Errorf("took %v, the new lease was there after %v", took, lease)
 			}
-			c.propose(c.holder(), 2)
+			c.propose((h+1)%3, 2)
 			if got := len(entries(other)); got != 2 {
 				t.Errorf("%d entries, want each change once", got)
 			}

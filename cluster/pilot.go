@@ -20,7 +20,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 	var brought bool
 	var give giver
 	for {
-		changed, lease := n.Changed(), k.elector.watchLease()
+		changed, lease, view := n.Changed(), k.elector.watchLease(), n.Watch()
 		o := n.note()
 		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.digest.Load(), Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
 		if k.raft.State() == raft.Leader {
@@ -38,6 +38,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 			return
 		case <-tick.C:
 		case <-changed: // who is eligible, for one
+		case <-view: // who is drained
 		case <-lease:
 		}
 	}
@@ -54,6 +55,10 @@ type giver struct {
 // look gives the address away if another should have it. A leader that can not
 // hold it does so at once: nobody has it meanwhile.
 func (g *giver) look(ctx context.Context, n *Node, k *core) {
+	// What is not applied yet may say that this node is not drained any more.
+	if l := n.Lease(); !l.Valid || !l.Current {
+		return
+	}
 	to := n.best(k)
 	if !n.ranksAbove(to, k) {
 		g.better = ""
@@ -65,7 +70,7 @@ func (g *giver) look(ctx context.Context, n *Node, k *core) {
 		ok, why = false, "another has a better priority"
 	}
 	waits := time.Now().Before(g.pause) && (g.failed == "" || g.failed == to)
-	if ok || to == "" || waits || !k.elector.lease().Valid {
+	if ok || to == "" || waits {
 		return
 	}
 	n.log.Info("giving the address away", "reason", why, "member", n.label(to))
