@@ -94,7 +94,7 @@ func TestHealthyIsQuiet(t *testing.T) {
 	}
 	for s := range strings.Lines(l.String()) {
 		loud := strings.Contains(s, "level=WARN") || strings.Contains(s, "level=ERROR")
-		for _, missing := range []string{"failed to appendEntries to", "failed to heartbeat to", "failed to contact"} {
+		for _, missing := range []string{"failed to appendEntries to", "failed to heartbeat to", "failed to contact", "connection refused"} {
 			if strings.Contains(s, missing) && !strings.Contains(s, "closed network") {
 				loud = false // the others stop earlier than the leader
 			}
