@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -233,24 +232,12 @@ func (p *picture) troubles(w io.Writer) error {
 // refused tells who was not let in for a reason that somebody has to mend. The
 // others are in the JSON.
 func (p *picture) refused() (lines []string) {
-	type who struct {
-		peer   netip.Addr
-		reason cluster.Reason
-	}
-	said := map[who]bool{}
 	for _, r := range p.Refused {
 		switch r.Reason {
 		case cluster.Closed, cluster.Itself, cluster.TooMany, cluster.Busy, cluster.TooSlow:
 			continue
 		}
-		if w := (who{r.Peer, r.Reason}); !said[w] {
-			said[w] = true
-			line := fmt.Sprintf("refused %s, %d times, last %s: %s", r.Peer, r.Count, p.ago(r.Last), r.Reason)
-			if r.Detail != "" {
-				line += ": " + r.Detail
-			}
-			lines = append(lines, line)
-		}
+		lines = append(lines, fmt.Sprintf("refused %v (last %s)", r, p.ago(r.Last)))
 	}
 	return lines
 }

@@ -87,7 +87,7 @@ pen3   voter  silent         10.0.0.13:7950  0     99       0    no: not heard o
 
 address: 10.0.0.10 was claimed by 02:00:00:00:00:01 on eth0, 3 times, last 1s ago
 pen3 has another timing: 1s instead of 200ms; the smallest counts
-refused 10.0.0.99, 4 times, last 2s ago: ` + cluster.WrongKey.String() + `: theirs is another
+refused 10.0.0.99, 4 times: wrong key: theirs is another (last 2s ago)
 `
 	if diff := cmp.Diff(want, tableOf(t, p)); diff != "" {
 		t.Error(diff)
