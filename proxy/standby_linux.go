@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"cmp"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -88,7 +90,8 @@ func (ln *listener) ignore(on bool) errno {
 		err = unix.SetsockoptInt(int(ln.fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
 	}
 	if err != nil {
-		return err.(errno)
+		no, _ := errors.AsType[errno](err) // that is what it is
+		return cmp.Or(no, unix.EINVAL)
 	}
 	ln.ignoring = on
 	return 0
