@@ -4,7 +4,8 @@
 // least, and stays so: it survives a restart and a power cut. The exception are
 // visits of clients, which are on the disk within about a second.
 //
-// So far there is agreement with oneself, for a node that stands alone.
+// Solo is agreement with oneself, for a node that stands alone. Node is agreement
+// with others by raft, and says which of them has the lease of the address.
 package cluster
 
 import (

@@ -69,8 +69,7 @@ func digest(v *state.View, m config.Membership) uint64 {
 
 // reload takes over what has changed in this node's file since any node's was
 // last read, as one command. After that the others' reload of the same file finds
-// nothing to do.
-// What counts only from the next start is told.
+// nothing to do. What counts only from the next start is told.
 func (m *member) reload(ctx context.Context, by, file string, statements []config.Statement) (note string, err error) {
 	plan, err := m.wanted(ctx, statements)
 	if err != nil {
@@ -160,8 +159,8 @@ func (m *member) found(ctx context.Context) {
 	}
 }
 
-// seedCluster makes this node's file the settings of the cluster: once, whoever
-// tries it.
+// seedCluster makes this node's file the settings of the cluster, unless another
+// node's was quicker.
 func (m *member) seedCluster(ctx context.Context) error {
 	c, err := m.seed(m.want, "start")
 	if err != nil {
