@@ -24,6 +24,13 @@ type fsm struct {
 	moved   chan struct{} // closed and replaced when applied grows
 }
 
+// newMachine returns an empty machine that holds nobody up.
+func newMachine() *state.Machine {
+	m := state.New()
+	m.Rest = rest
+	return m
+}
+
 func newFSM(m *state.Machine) *fsm { return &fsm{machine: m, moved: make(chan struct{})} }
 
 // Apply is there because raft asks for it; raft calls ApplyBatch.

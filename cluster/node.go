@@ -109,7 +109,7 @@ func Open(cfg Config) (*Node, error) {
 
 func openNode(cfg Config) (_ *Node, err error) {
 	n := &Node{
-		cfg: cfg, log: cfg.Log, machine: state.New(), why: "not ready yet",
+		cfg: cfg, log: cfg.Log, machine: newMachine(), why: "not ready yet",
 		formed: make(chan struct{}), current: make(chan struct{}), led: make(chan struct{}, 1), down: make(chan struct{}), changed: make(chan struct{}),
 		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{},
 	}

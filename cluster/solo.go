@@ -63,7 +63,7 @@ func OpenSolo(dir string, log *slog.Logger) (*Solo, error) {
 }
 
 func openSolo(d *disk, dir string, log *slog.Logger) (*Solo, error) {
-	s := &Solo{machine: state.New(), log: log, fresh: true, least: leastLog}
+	s := &Solo{machine: newMachine(), log: log, fresh: true, least: leastLog}
 	if dir == "" {
 		return s, nil
 	}

@@ -133,8 +133,8 @@ func (l *loop) runPosted() {
 // run is the loop. It returns when it is told to stop, after closing all its
 // connections.
 func (l *loop) run() (err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	runtime.LockOSThread() // and never unlocked: the thread ends with the loop
+	shortSlice()
 	defer close(l.over)
 	for !l.stop && err == nil {
 		err = l.turn()

@@ -108,6 +108,19 @@ func (x *index) keepUp(t *Table) {
 	done.end()
 }
 
+// due appends the heads of at most n chains that keepUp will split next.
+func (x *index) due(heads []link, t *Table, n int) []link {
+	count := x.count.Load()
+	if t.size.Load()+int64(n) <= int64(count) || count == maxBuckets {
+		return heads
+	}
+	high := uint32(1) << (bits.Len32(count) - 1)
+	for from := count - high; from < min(count-high+uint32(n), high); from++ {
+		heads = append(heads, x.head(from).load())
+	}
+	return heads
+}
+
 // split moves what belongs to the new bucket out of the old one, keeping the
 // order of both.
 func (x *index) split(t *Table, from, to, mask uint32) {

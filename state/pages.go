@@ -53,6 +53,11 @@ func (p *pages) at(slot uint32) *record {
 	return &(*p.dir.Load())[slot/pageSize].Load().records[slot%pageSize]
 }
 
+// look returns what there is of a slot, for the machine to read.
+func (p *pages) look(slot uint32) (*record, *order) {
+	return (*p.dir.Load())[slot/pageSize].Load().at(slot)
+}
+
 // own returns what there is of a slot for writing, and for it alone: the next call
 // for a slot of the same page gives the same page.
 func (p *pages) own(slot uint32) (*record, *order) {

@@ -52,9 +52,9 @@ func startNode(ctx context.Context, o nodeOrders) (*nodeProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv := []string{self}
+	argv := []string{"chrt", "--other", "0", self}
 	if o.Index > 0 {
-		argv = []string{"chrt", "--idle", "0", self}
+		argv[1] = "--idle"
 	}
 	n := &nodeProcess{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
 	n.Env = append(os.Environ(), nodeEnv+"="+string(text))

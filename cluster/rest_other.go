@@ -1,0 +1,7 @@
+//go:build !linux
+
+package cluster
+
+import "runtime"
+
+func rest() { runtime.Gosched() }
