@@ -66,6 +66,9 @@ func ParseArgs(args []string) (*CommandLine, error) {
 	if a.JSON && !a.Check {
 		a.misused("--json", "is only for --check")
 	}
+	if a.Genkey && len(a.words) > 0 { // who gives a file here must not see the key on his screen
+		a.misused("--genkey", fmt.Sprintf("takes no word; it prints the key: pen --genkey > %s", a.words[0]))
+	}
 	if a.misuse {
 		return nil, &UsageError{a.errs}
 	}

@@ -105,6 +105,7 @@ func TestWordsOfAClusterAsOptions(t *testing.T) {
 
 func TestWrongOptionsOfACluster(t *testing.T) {
 	for args, want := range map[string]string{
+		"--genkey cluster.key":   "--genkey: takes no word; it prints the key: pen --genkey > cluster.key",
 		"--peers node1,10.0.0.1": `--peers: peers: "node1" is a name; give an address: the nodes have to find each other when no name server answers`,
 		"--vip 10.0.0.10":        "--vip: vip: 10.0.0.10 without the length of its subnet; write it as 10.0.0.10/24",
 		"--vip 10.0.0.10/24,dev": `--vip: vip: length "24,dev" of the subnet of 10.0.0.10, expected 1 to 32`,
