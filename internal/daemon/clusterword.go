@@ -71,6 +71,9 @@ type addressPicture struct {
 	Fences    vip.Fences     `json:"fences"`
 	Readded   uint64         `json:"readded"`
 	Lapsed    uint64         `json:"lapsed"`
+	Repaired  uint64         `json:"repaired"`
+	GuardEnds uint64         `json:"guard_ends"`
+	Losses    uint64         `json:"carrier_losses"`
 	Announced uint64         `json:"announced"`
 	Conflicts []vip.Conflict `json:"conflicts"`
 	Err       string         `json:"err,omitempty"`
@@ -103,7 +106,8 @@ func (m *member) addressPicture() *addressPicture {
 	s := m.vip.State()
 	a := &addressPicture{
 		Held: s.Held, Answering: s.Answering, Carrier: s.Carrier, Fences: s.Fences,
-		Readded: s.Readded, Lapsed: s.Lapsed, Announced: s.Announced, Conflicts: s.Conflicts,
+		Readded: s.Readded, Lapsed: s.Lapsed, Repaired: s.Repaired,
+		GuardEnds: s.GuardEnds, Losses: s.Losses, Announced: s.Announced, Conflicts: s.Conflicts,
 	}
 	for _, v := range m.local.Load().VIPs {
 		a.Addresses = append(a.Addresses, vip.Address(v).String())
@@ -212,6 +216,7 @@ func (p *picture) troubles(w io.Writer) error {
 		if a.Held && !a.Fences.Guard {
 			lines = append(lines, "address: the guard does not answer")
 		}
+		lines = append(lines, a.meddled()...)
 		for _, c := range a.Conflicts {
 			lines = append(lines, fmt.Sprintf("address: %s was claimed by %s on %s, %d times, last %s", c.Addr, c.MAC, c.Link, c.Count, p.ago(c.Last)))
 		}
@@ -227,6 +232,24 @@ func (p *picture) troubles(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(lines, "\n"))
 	return err
+}
+
+// meddled tells how often others have changed what is this node's.
+func (a *addressPicture) meddled() (lines []string) {
+	for _, m := range []struct {
+		times uint64
+		text  string
+	}{
+		{a.Readded, "removed by others and added again"},
+		{a.Repaired, "nftables rules changed by others and made again"},
+		{a.GuardEnds, "guard ended and replaced"},
+		{a.Losses, "carrier lost"},
+	} {
+		if m.times > 0 {
+			lines = append(lines, fmt.Sprintf("address: %s, %d times since this node started", m.text, m.times))
+		}
+	}
+	return lines
 }
 
 // refused tells who was not let in for a reason that somebody has to mend. The
