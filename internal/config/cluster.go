@@ -145,12 +145,13 @@ func member(w Word) Word {
 var clusterWord = Word{
 	Name: "cluster", Kind: KindRead, New: true, Places: InControl,
 	Args: []Arg{
-		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "transfer", "drain", "undrain"}, Optional: true},
+		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "transfer", "drain", "undrain"}, Optional: true},
 		{Name: "NODE", Type: TypeText, Optional: true},
 	},
 	Help: "tell about the cluster, or act on it",
 	more: []string{
 		"with json: the same for programs",
+		"with digest: sums of what is replicated, equal on nodes that have the same",
 		"with transfer: another node takes the addresses, NODE or the best one",
 		"with drain: NODE holds no address until undrain",
 	},
@@ -164,8 +165,8 @@ func clusterCheck(s *Statement) *Error {
 	switch what := s.Args[0].Text; {
 	case (what == "drain" || what == "undrain") && len(s.Args) == 1:
 		return &Error{Pos: s.at(0), What: "cluster " + what + " without a node", Want: "its name; the word cluster tells which there are"}
-	case what == "json" && len(s.Args) > 1:
-		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster json", s.Args[1].Text), Want: "the end of the line"}
+	case (what == "json" || what == "digest") && len(s.Args) > 1:
+		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[1].Text, what), Want: "the end of the line"}
 	}
 	return nil
 }

@@ -37,6 +37,8 @@ func (d *daemon) clusterWord(ctx context.Context, q question) error {
 		e := json.NewEncoder(q.w)
 		e.SetIndent("", "  ")
 		return e.Encode(d.member.picture())
+	case "digest":
+		return writeDigest(d.state.View(), q.w)
 	case "transfer":
 		err = d.member.node.Transfer(ctx, node)
 	case "drain":

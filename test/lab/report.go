@@ -69,10 +69,7 @@ func (w *Watch) Report(from, to time.Time) Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := window{from.Sub(w.began), to.Sub(w.began)}
-	r := Report{Err: w.err}
-	if w.lost > 0 {
-		r.Err = fmt.Errorf("%d observations found no room: make the watch shorter", w.lost)
-	}
+	r := Report{Err: w.trouble()}
 	r.requests(w.probes, t, w.lab.nodeName)
 	r.moves(w.probes, t)
 	r.owners(w.answers, t, w.lab.nodeName)
@@ -89,6 +86,14 @@ func (w *Watch) Report(from, to time.Time) Report {
 	r.Addresses = addressStory(w.addresses, t, w.lab.nodeName)
 	r.stalls(w.lateness, t)
 	return r
+}
+
+// trouble is why the observers are not to be trusted. It is called with mu held.
+func (w *Watch) trouble() error {
+	if w.lost > 0 {
+		return fmt.Errorf("%d observations found no room: make the watch shorter", w.lost)
+	}
+	return w.err
 }
 
 // stalls looks for what the observers themselves did not see.
