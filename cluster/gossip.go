@@ -437,7 +437,7 @@ func (g *Gossip) admits(n *memberlist.Node) error {
 		return nil // memberlist sorts out what others remember of us
 	}
 	if refused := h.fits(Hello{
-		Min: h.Min, Max: h.Max, Cluster: h.Cluster, Formation: m.Formation, Generation: m.Generation, Node: m.ID, Boot: m.Boot,
+		Min: h.Min, Max: h.Max, Cluster: h.Cluster, Formation: m.Formation, Generation: m.Generation, Node: m.ID, Boot: m.Boot, StateVersion: m.StateVersion,
 	}); refused != nil {
 		return refused
 	}

@@ -25,6 +25,7 @@ type message struct {
 	Note     *note         `json:"note,omitempty"`
 	Change   *change       `json:"change,omitempty"`
 	Form     *formAsk      `json:"form,omitempty"`
+	Query    *query        `json:"query,omitempty"`
 	Reply    *reply        `json:"reply,omitempty"`
 }
 
@@ -54,9 +55,10 @@ type result struct {
 }
 
 type reply struct {
-	Yes    bool    `json:"yes,omitempty"`
-	Change *result `json:"change,omitempty"`
-	Form   *formed `json:"form,omitempty"`
+	Yes    bool     `json:"yes,omitempty"`
+	Change *result  `json:"change,omitempty"`
+	Form   *formed  `json:"form,omitempty"`
+	Query  *queried `json:"query,omitempty"`
 }
 
 const (
@@ -121,6 +123,7 @@ type links struct {
 	note    func() note             // what to say of this node
 	heard   func(h Hello, n note)   // what another has said
 	change  func(ctx context.Context, s Stream, m message, body []byte)
+	query   func(ctx context.Context, s Stream, q query)
 	warm    func(ctx context.Context, to netip.AddrPort) // keeps what else is needed of that peer ready
 
 	mu     sync.Mutex
@@ -496,6 +499,9 @@ func (l *links) serve(ctx context.Context, s Stream) {
 			say(reply{Yes: true})
 		case m.Change != nil && l.change != nil:
 			l.change(ctx, s, m, body)
+			return
+		case m.Query != nil && l.query != nil:
+			l.query(ctx, s, *m.Query)
 			return
 		default:
 			return

@@ -42,7 +42,10 @@ type Config struct {
 	Preempt time.Duration
 	Version string // of the program, for status
 	Digest  uint64 // of the configuration file, for status; zero: none
-	Log     *slog.Logger
+	// Answer answers what other nodes ask with Query. It is called by several
+	// goroutines; nil: nothing is answered.
+	Answer func(ctx context.Context, what string) ([]byte, error)
+	Log    *slog.Logger
 }
 
 // The bounds of Config.Heartbeat: below, pauses of the scheduler are elections.
@@ -146,6 +149,9 @@ func openNode(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	p := n.archive.papers
+	if err := p.startable(); err != nil {
+		return nil, err
+	}
 	if n.archive.past {
 		// What was acknowledged just before counts from the old timeout.
 		n.quiet = max(cfg.Heartbeat, p.Heartbeat)
@@ -177,7 +183,7 @@ func (n *Node) openWire(p papers) (err error) {
 		Key: cfg.Key, Listen: cfg.Self, Peers: addrs, Log: cfg.Log,
 		Hello: Hello{
 			Cluster: cfg.Name, Node: p.Node, Boot: NewID(), Name: cfg.Node, Heartbeat: cfg.Heartbeat,
-			Formation: p.Formation, Generation: p.Generation, Priority: int32(n.self.Priority), Witness: n.self.Witness, StateVersion: 1,
+			Formation: p.Formation, Generation: p.Generation, Priority: int32(n.self.Priority), Witness: n.self.Witness, StateVersion: uint32(state.Newest), Level: p.Level,
 		},
 	})
 	if err != nil {
@@ -352,6 +358,7 @@ func (n *Node) take(ctx context.Context) error {
 	n.founded = founds || p.Brings
 	n.mu.Unlock()
 	k.links.peers, k.links.note, k.links.heard, k.links.change = n.others, n.note, n.heard, n.serveChange
+	k.links.query = n.serveQuery
 	n.core.Store(k)
 	close(n.formed)
 	n.tell()

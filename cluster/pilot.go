@@ -20,6 +20,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 	var brought bool
 	var give giver
 	for {
+		n.keepLevel()
 		changed, lease, view := n.Changed(), k.elector.watchLease(), n.Watch()
 		o := n.note()
 		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.digest.Load(), Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
@@ -32,6 +33,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 			}
 			give.look(ctx, n, k)
 			n.configure(ctx, k)
+			n.raise(ctx, k)
 		}
 		select {
 		case <-ctx.Done():

@@ -137,8 +137,14 @@ func (w *Wire) Hello() Hello {
 // SetFormation says which formation this node belongs to from now on. Streams of
 // peers that belong to another are closed.
 func (w *Wire) SetFormation(id ID, generation uint64) {
+	w.change(func(h *Hello) { h.Formation, h.Generation = id, generation })
+}
+
+// change makes this node say something else of itself. Streams of peers that do
+// not fit any more are closed.
+func (w *Wire) change(what func(*Hello)) {
 	w.mu.Lock()
-	w.hello.Formation, w.hello.Generation = id, generation
+	what(&w.hello)
 	var gone []*wireConn
 	for s := range w.streams {
 		if r := w.hello.fits(s.hello); r != nil {

@@ -228,7 +228,7 @@ func TestOtherVersionIsRefused(t *testing.T) {
 	b.mu.Unlock()
 	b.refusedFor(a, OtherVersion)
 	a.refusedFor(b, OtherVersion)
-	a.listed(OtherVersion, b.Addr().Addr(), "ours 1 to 1, theirs 2 to 3")
+	a.listed(OtherVersion, b.Addr().Addr(), "ours 1 to 2, theirs 3 to 4")
 	a.nothingCame()
 	b.nothingCame()
 }
