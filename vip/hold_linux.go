@@ -188,7 +188,7 @@ func (v *VIP) add(to placed) (done bool, err error) {
 		if times, ok := v.readds.allow(now); ok {
 			v.log.Warn("an address was removed by others and added again; a network manager must leave it alone", "vip", to.Addr, "iface", to.Link.Name, "times", times)
 		}
-		v.announces.stop()
+		v.whole = false // and has to be announced
 	}
 	return true, nil
 }
@@ -227,16 +227,17 @@ func (v *VIP) announce(answering bool) {
 	}
 	if !answering {
 		v.defence.stop()
-	}
-	if !answering || !f.all {
 		v.announces.stop()
+		v.whole = false
 		return
 	}
-	if _, running := v.announces.due(); restart || !running {
+	if _, running := v.announces.due(); f.all && (restart || !running || !v.whole) {
 		v.announces.burst(now)
 	}
+	v.whole = f.all
+	// What is due while an address is away is not made up for: there will be a burst.
 	defend, scheduled := v.defence.take(now), v.announces.take(now)
-	if defend || scheduled {
+	if f.all && (defend || scheduled) {
 		v.tellNeighbours()
 	}
 }

@@ -89,6 +89,7 @@ type VIP struct {
 	seenAt    time.Time
 	holding   bool
 	announces schedule
+	whole     bool // every address was there at the last look at the schedule
 	defence   defence
 	flaps     carrier
 	readds    pace
