@@ -432,7 +432,7 @@ func (e *elector) majority(ctx context.Context, r *raft.Raft) bool {
 	missing := e.rules.from
 	e.mu.Unlock()
 	all := voters(r)
-	q := question{From: e.id, Rank: e.rank}
+	q := question{From: e.id, Rank: e.ownRank()}
 	q.LastIndex, q.LastTerm = reach(r)
 	type reply struct {
 		yes, counts bool

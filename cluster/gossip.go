@@ -75,15 +75,15 @@ type Member struct {
 // ever. Nothing may depend on it but what people read: it never moves the
 // address.
 type Gossip struct {
-	wire  *Wire
-	log   *slog.Logger
-	peers []netip.AddrPort
-	name  string // of the cluster
-	key   []byte
+	wire *Wire
+	log  *slog.Logger
+	name string // of the cluster
+	key  []byte
 
 	poke chan struct{} // there is something to announce or to log
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex       // guards what follows
+	peers   []netip.AddrPort // replaced, never changed
 	since   time.Time
 	meta    Meta
 	members map[ID]Member // the others
@@ -98,10 +98,7 @@ func NewGossip(w *Wire, key Key, peers []netip.AddrPort, log *slog.Logger) *Goss
 	h := w.Hello()
 	g := &Gossip{
 		wire: w, log: log, name: h.Cluster, key: key.gossip(h.Cluster),
-		poke: make(chan struct{}, 1), members: map[ID]Member{}, changed: make(chan struct{}),
-	}
-	for _, p := range peers {
-		g.peers = append(g.peers, netip.AddrPortFrom(p.Addr().Unmap(), p.Port()))
+		poke: make(chan struct{}, 1), members: map[ID]Member{}, changed: make(chan struct{}), peers: unmap(peers),
 	}
 	return g
 }
@@ -139,6 +136,7 @@ func (g *Gossip) Changed() <-chan struct{} {
 // Members lists this node, every listed peer, in the order of the list, and
 // whoever else was heard of lately.
 func (g *Gossip) Members() []Member {
+	peers := g.listed()
 	g.mu.Lock()
 	self := g.self()
 	all := []Member{self}
@@ -147,18 +145,18 @@ func (g *Gossip) Members() []Member {
 	}
 	g.mu.Unlock()
 	for i, m := range all {
-		all[i].Listed = slices.Contains(g.peers, m.Addr)
+		all[i].Listed = slices.Contains(peers, m.Addr)
 	}
-	for _, p := range g.peers {
+	for _, p := range peers {
 		if !slices.ContainsFunc(all, func(m Member) bool { return m.Addr == p }) {
 			all = append(all, Member{Addr: p, Listed: true})
 		}
 	}
 	place := func(m Member) int {
-		if i := slices.Index(g.peers, m.Addr); i >= 0 {
+		if i := slices.Index(peers, m.Addr); i >= 0 {
 			return i
 		}
-		return len(g.peers)
+		return len(peers)
 	}
 	slices.SortFunc(all, func(a, b Member) int {
 		return cmp.Or(cmp.Compare(place(a), place(b)), bytes.Compare(a.ID[:], b.ID[:]))

@@ -381,7 +381,7 @@ func (h Hello) fits(peer Hello) *RefusedError {
 	case h.Formation != peer.Formation:
 		return no(OtherFormation, "ours %s, theirs %s", h.Formation, peer.Formation)
 	case h.Generation != peer.Generation:
-		return no(OtherFormation, "generation: ours %d, theirs %d", h.Generation, peer.Generation)
+		return no(OtherFormation, "%s", h.generations(peer))
 	}
 	return nil
 }

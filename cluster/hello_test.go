@@ -113,7 +113,7 @@ func TestWhoFits(t *testing.T) {
 		{name: "at a level that we know", peer: func(h *Hello) { h.StateVersion, h.Level = 9, 7 }},
 		{name: "at a level beyond us", peer: func(h *Hello) { h.StateVersion, h.Level = 9, 8 }, want: OtherVersion, text: "state level 8 is in use, lb1 knows up to 7: install a newer version there"},
 		{name: "other formation", peer: func(h *Hello) { h.Formation = ID{8} }, want: OtherFormation},
-		{name: "left behind", peer: func(h *Hello) { h.Generation = 2 }, want: OtherFormation, text: "generation: ours 3, theirs 2"},
+		{name: "left behind", peer: func(h *Hello) { h.Generation = 2 }, want: OtherFormation, text: "generation 3 here, 2 there: it is from before the cluster was recovered; stop pen there, remove the directory cluster in its data_dir, start it again"},
 		{name: "ourselves", peer: func(h *Hello) { h.Node, h.Boot = ours.Node, ours.Boot }, want: Itself},
 		{name: "our copy", peer: func(h *Hello) { h.Node = ours.Node }, want: DuplicateNode},
 	} {

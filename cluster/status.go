@@ -41,6 +41,9 @@ type MemberStatus struct {
 	Heartbeat time.Duration `json:"heartbeat_ns"`
 }
 
+// roleAbsent is of a node that is listed, or was heard of, and is no member.
+const roleAbsent = "absent"
+
 // NodeStatus is how the cluster looks from this node.
 type NodeStatus struct {
 	Cluster    string         `json:"cluster"`
@@ -129,7 +132,7 @@ func (n *Node) Status() NodeStatus {
 	}
 	for _, g := range absent {
 		s.Members = append(s.Members, MemberStatus{
-			ID: g.ID, Name: g.Name, Addr: g.Addr, Role: "absent", Self: g.Self, Alive: g.State == Alive, Why: "not part of the cluster",
+			ID: g.ID, Name: g.Name, Addr: g.Addr, Role: roleAbsent, Self: g.Self, Alive: g.State == Alive, Why: "not part of the cluster",
 			Priority: int(g.Priority), Heartbeat: g.Heartbeat, StateVersion: g.StateVersion, Version: g.Meta.Version, Digest: g.Meta.Digest,
 		})
 	}
@@ -143,8 +146,9 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 	if m.Self {
 		o = n.note()
 		m.Name, m.Addr, m.Alive, m.Heard, m.Heartbeat = n.cfg.Node, n.cfg.Self, true, time.Now(), n.cfg.Heartbeat
-		m.Priority, m.StateVersion = n.self.Priority, uint32(state.Newest)
-		if n.self.Witness {
+		self := n.list.Load().self
+		m.Priority, m.StateVersion = self.Priority, uint32(state.Newest)
+		if self.Witness {
 			m.Role = "witness"
 		}
 	} else {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,7 +52,7 @@ type Wire struct {
 	network  Network
 	identity *identity
 	from     netip.Addr
-	known    map[netip.Addr]bool
+	known    atomic.Pointer[map[netip.Addr]bool] // who is expected
 	tcp      net.Listener
 	udp      net.PacketConn
 	accepted map[Purpose]chan Stream
@@ -69,15 +70,14 @@ type Wire struct {
 func NewWire(cfg WireConfig) (*Wire, error) {
 	w := &Wire{
 		log: cfg.Log, network: cfg.Network, hello: cfg.Hello, from: cfg.Listen.Addr(),
-		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{},
+		accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{},
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.refusals.log = w.log
-	for _, p := range cfg.Peers {
-		w.known[p.Unmap().WithZone("")] = true
-	}
+	known := knownOf(cfg.Peers)
+	w.known.Store(&known)
 	for p := PurposeRaft; p < purposeProbe; p++ {
 		w.accepted[p] = make(chan Stream, acceptBacklog)
 	}

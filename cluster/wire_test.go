@@ -246,7 +246,7 @@ func TestOtherFormationIsRefused(t *testing.T) {
 		t.Error("the old stream still stands")
 	}
 	b.refusedFor(a, OtherFormation)
-	a.listed(OtherFormation, b.Addr().Addr(), "generation: ours 1, theirs 2")
+	a.listed(OtherFormation, b.Addr().Addr(), "generation 1 here, 2 there: the cluster was recovered without this node; stop pen here, remove the directory cluster in its data_dir, start it again")
 }
 
 func TestNodeDoesNotTalkToItself(t *testing.T) {

@@ -145,8 +145,9 @@ func member(w Word) Word {
 var clusterWord = Word{
 	Name: "cluster", Kind: KindRead, New: true, Places: InControl,
 	Args: []Arg{
-		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "transfer", "drain", "undrain"}, Optional: true},
+		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "transfer", "drain", "undrain", "remove", "recover"}, Optional: true},
 		{Name: "NODE", Type: TypeText, Optional: true},
+		{Name: "HOW", Type: TypeEnum, Among: []string{"force"}, Optional: true},
 	},
 	Help: "tell about the cluster, or act on it",
 	more: []string{
@@ -154,6 +155,8 @@ var clusterWord = Word{
 		"with digest: sums of what is replicated, equal on nodes that have the same",
 		"with transfer: another node takes the addresses, NODE or the best one",
 		"with drain: NODE holds no address until undrain",
+		"with remove: NODE is taken out of the cluster; with force also when no majority is left then",
+		"with recover: after the loss of a majority this node goes on alone; tells what is lost, and asks for the cluster's name as NODE",
 	},
 	check: clusterCheck,
 }
@@ -165,6 +168,10 @@ func clusterCheck(s *Statement) *Error {
 	switch what := s.Args[0].Text; {
 	case (what == "drain" || what == "undrain") && len(s.Args) == 1:
 		return &Error{Pos: s.at(0), What: "cluster " + what + " without a node", Want: "its name; the word cluster tells which there are"}
+	case what == "remove" && len(s.Args) == 1:
+		return &Error{Pos: s.at(0), What: "cluster remove without a node", Want: "its name; the word cluster tells which there are"}
+	case len(s.Args) > 2 && what != "remove":
+		return &Error{Pos: s.at(2), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[2].Text, what), Want: "the end of the line"}
 	case (what == "json" || what == "digest") && len(s.Args) > 1:
 		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[1].Text, what), Want: "the end of the line"}
 	}

@@ -159,9 +159,15 @@ func TestTheControlPortTellsOfTheCluster(t *testing.T) {
 		{"cluster drain", "error: cluster drain without a node, expected its name; the word cluster tells which there are\n"},
 		{"cluster undrain", "error: cluster undrain without a node, expected its name; the word cluster tells which there are\n"},
 		{"cluster json n-1", "error: \"n-1\" is too much for cluster json, expected the end of the line\n"},
-		{"cluster transfer n-1 n-2", "error: \"n-2\" is too much for cluster, expected the end of the line\n"},
-		{"cluster shop", "error: \"shop\" for cluster, expected json, digest, transfer, drain or undrain\n"},
-		{"cluster dran n-1", "error: \"dran\" for cluster, expected json, digest, transfer, drain or undrain, did you mean \"drain\"\n"},
+		{"cluster transfer n-1 n-2", "error: \"n-2\" for cluster, expected force\n"},
+		{"cluster transfer n-1 force", "error: \"force\" is too much for cluster transfer, expected the end of the line\n"},
+		{"cluster remove", "error: cluster remove without a node, expected its name; the word cluster tells which there are\n"},
+		{"cluster remove n-1", "(handler)"},
+		{"cluster remove n-1 force", "(handler)"},
+		{"cluster recover", "(handler)"},
+		{"cluster recover shop", "(handler)"},
+		{"cluster shop", "error: \"shop\" for cluster, expected json, digest, transfer, drain, undrain, remove or recover\n"},
+		{"cluster dran n-1", "error: \"dran\" for cluster, expected json, digest, transfer, drain, undrain, remove or recover, did you mean \"drain\"\n"},
 		{"no cluster", ""},
 	} {
 		if got := s.ask(c.ask); got != c.want {

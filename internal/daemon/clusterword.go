@@ -43,6 +43,10 @@ func (d *daemon) clusterWord(ctx context.Context, q question) error {
 		err = d.member.node.Transfer(ctx, node)
 	case "drain":
 		err = d.member.node.Drain(ctx, d.signed(q.by), node)
+	case "remove":
+		err = d.removeWord(ctx, q)
+	case "recover":
+		err = d.recoverWord(ctx, q)
 	case "undrain":
 		err = d.member.node.Undrain(ctx, d.signed(q.by), node)
 	}
