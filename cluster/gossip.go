@@ -80,7 +80,8 @@ type Gossip struct {
 	name string // of the cluster
 	key  []byte
 
-	poke chan struct{} // there is something to announce or to log
+	has  func(ctx context.Context, id ID, at netip.AddrPort) bool // that node is there
+	poke chan struct{}                                            // there is something to announce or to log
 
 	mu      sync.Mutex       // guards what follows
 	peers   []netip.AddrPort // replaced, never changed
@@ -97,7 +98,7 @@ type Gossip struct {
 func NewGossip(w *Wire, key Key, peers []netip.AddrPort, log *slog.Logger) *Gossip {
 	h := w.Hello()
 	g := &Gossip{
-		wire: w, log: log, name: h.Cluster, key: key.gossip(h.Cluster),
+		wire: w, log: log, has: w.has, name: h.Cluster, key: key.gossip(h.Cluster),
 		poke: make(chan struct{}, 1), members: map[ID]Member{}, changed: make(chan struct{}), peers: unmap(peers),
 	}
 	return g
@@ -279,7 +280,7 @@ func (g *Gossip) aliveAt(p netip.AddrPort) bool {
 
 // announce tells the others what is new here, and logs what is new of them.
 func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) {
-	defer g.report()
+	defer g.report(context.WithoutCancel(ctx))
 	// Not everything that is told comes by SetMeta.
 	tick := time.NewTicker(rejoinEvery)
 	defer tick.Stop()
@@ -291,7 +292,7 @@ func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) {
 		case <-ctx.Done():
 			return
 		}
-		g.report()
+		g.report(ctx)
 		if now := g.told(); !bytes.Equal(now, told) {
 			told = now
 			_ = list.UpdateNode(metaEvery) // if nobody gets it now, it goes out with the next sync
@@ -305,13 +306,16 @@ func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) {
 }
 
 // report logs what happened to members.
-func (g *Gossip) report() {
+func (g *Gossip) report(ctx context.Context) {
 	g.mu.Lock()
 	events := g.events
 	g.events = nil
 	g.mu.Unlock()
 	for _, e := range events {
 		if e.rival.IsValid() {
+			if !g.has(ctx, e.ID, e.Addr) || !g.has(ctx, e.ID, e.rival) {
+				continue // it has moved, and gossip is late
+			}
 			detail := fmt.Sprintf("%s lives at %s and claims to at %s, too", e.ID, e.Addr, e.rival)
 			g.wire.refusals.add(e.rival.Addr(), &RefusedError{Reason: DuplicateNode, Detail: detail, Hello: Hello{Node: e.ID, Name: e.Name}}, false)
 			continue
