@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -52,7 +51,7 @@ type Wire struct {
 	network  Network
 	identity *identity
 	from     netip.Addr
-	known    atomic.Pointer[map[netip.Addr]bool] // who is expected
+	known    map[netip.Addr]bool
 	tcp      net.Listener
 	udp      net.PacketConn
 	accepted map[Purpose]chan Stream
@@ -62,7 +61,8 @@ type Wire struct {
 	hello   Hello
 	waiting []*rawConn // accepted and not yet through their hellos, oldest first
 	streams map[*wireConn]struct{}
-	nodes   map[ID]sighting // the process that each node was last
+	nodes   map[ID]sighting              // the process that each node was last
+	packets map[netip.AddrPort]time.Time // when a sealed packet last came from an expected address
 	closed  bool
 }
 
@@ -70,14 +70,15 @@ type Wire struct {
 func NewWire(cfg WireConfig) (*Wire, error) {
 	w := &Wire{
 		log: cfg.Log, network: cfg.Network, hello: cfg.Hello, from: cfg.Listen.Addr(),
-		accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{},
+		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{}, packets: map[netip.AddrPort]time.Time{},
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.refusals.log = w.log
-	known := knownOf(cfg.Peers)
-	w.known.Store(&known)
+	for _, p := range cfg.Peers {
+		w.known[p.Unmap().WithZone("")] = true
+	}
 	for p := PurposeRaft; p < purposeProbe; p++ {
 		w.accepted[p] = make(chan Stream, acceptBacklog)
 	}
@@ -137,14 +138,8 @@ func (w *Wire) Hello() Hello {
 // SetFormation says which formation this node belongs to from now on. Streams of
 // peers that belong to another are closed.
 func (w *Wire) SetFormation(id ID, generation uint64) {
-	w.change(func(h *Hello) { h.Formation, h.Generation = id, generation })
-}
-
-// change makes this node say something else of itself. Streams of peers that do
-// not fit any more are closed.
-func (w *Wire) change(what func(*Hello)) {
 	w.mu.Lock()
-	what(&w.hello)
+	w.hello.Formation, w.hello.Generation = id, generation
 	var gone []*wireConn
 	for s := range w.streams {
 		if r := w.hello.fits(s.hello); r != nil {
