@@ -59,9 +59,6 @@ func (v *VIP) keepAddressesOnce(event bool) time.Duration {
 	if at, ok := v.announces.due(); ok {
 		next = min(next, time.Until(at))
 	}
-	if at, ok := v.defence.due(); ok {
-		next = min(next, time.Until(at))
-	}
 	if _, left := v.asked(); left > 0 {
 		next = min(next, left)
 	}
@@ -92,17 +89,11 @@ func (v *VIP) look(hold bool) {
 		err = errors.Join(err, foreign(v.targets, v.links, v.have))
 	}
 	carrier := v.openSegments() && v.carrier()
-	if v.flaps.see(v.seenAt, carrier) {
-		v.log.Warn("no carrier", "times", v.flaps.total)
-	}
-	if !hold {
-		err = errors.Join(err, v.lost, v.flaps.unsteady(v.seenAt))
-	}
 	var before bool
 	v.learn(func(f *facts, s *State) {
 		before = s.Carrier
 		f.all = all
-		s.Carrier, s.Losses = carrier, v.flaps.total
+		s.Carrier = carrier
 		if text(err) != text(s.Err) {
 			if err != nil {
 				v.log.Error("the addresses are not as they should be", "err", err)
@@ -123,19 +114,13 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 		return false, err
 	}
 	v.links, v.have = links, have
-	v.followLinks()
 	if !hold {
 		clear(v.put)
 	}
 	p := decide(v.targets, links, have, hold)
 	var errs []error
-	var lost []error
 	for _, t := range p.Lost {
-		lost = append(lost, fmt.Errorf("no interface %s for %v", t.Link, t.Addr))
-	}
-	if v.lost = errors.Join(lost...); hold {
-		// Elsewhere it does not keep us from taking away what there is.
-		errs = append(errs, v.lost)
+		errs = append(errs, fmt.Errorf("no interface %s for %v", t.Link, t.Addr))
 	}
 	for _, a := range p.Remove {
 		errs = append(errs, dropAddress(a))
@@ -143,11 +128,8 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 	if len(p.Add) > 0 {
 		v.learn(func(f *facts, _ *State) { f.clear, f.bare = false, !f.fence })
 	}
-	paused := false
 	for _, a := range p.Add {
-		done, err := v.add(a)
-		paused = paused || !done
-		errs = append(errs, err)
+		errs = append(errs, v.add(a))
 	}
 	for _, a := range p.Renew {
 		errs = append(errs, putAddress(a))
@@ -167,48 +149,33 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 		})
 		return false, err
 	}
-	return err == nil && !paused, err
+	return err == nil, err
 }
 
-// add counts and names what others have removed. False: not yet, it has just been
-// added. That is no error: who has to fight for an address still is its holder.
-func (v *VIP) add(to placed) (done bool, err error) {
+// add counts and names what others have removed.
+func (v *VIP) add(to placed) error {
 	last, had := v.put[to.Addr]
-	if wait := again - time.Since(last); had && wait > 0 {
-		time.AfterFunc(wait, func() { kick(v.addressKick) })
-		return false, nil
+	if had && time.Since(last) < again {
+		time.AfterFunc(again, func() { kick(v.addressKick) })
+		return fmt.Errorf("%v is removed from %s again and again", to.Addr, to.Link.Name)
 	}
 	if err := putAddress(to); err != nil {
-		return false, err
+		return err
 	}
-	now := time.Now()
-	v.put[to.Addr] = now
+	v.put[to.Addr] = time.Now()
 	if had {
 		v.learn(func(_ *facts, s *State) { s.Readded++ })
-		if times, ok := v.readds.allow(now); ok {
-			v.log.Warn("an address was removed by others and added again; a network manager must leave it alone", "vip", to.Addr, "iface", to.Link.Name, "times", times)
-		}
-		v.whole = false // and has to be announced
+		v.log.Warn("an address was removed by others and added again; a network manager must leave it alone", "vip", to.Addr, "iface", to.Link.Name)
+		v.announces.stop()
 	}
-	return true, nil
+	return nil
 }
 
-// followLinks notices interfaces that have another name, or are others.
-func (v *VIP) followLinks() {
-	next := refind(v.cfg.Addresses, v.targets, v.links, v.have)
-	for i, t := range next {
-		if was := v.targets[i]; was.Link != t.Link {
-			v.log.Warn("the address has another interface now", "vip", t.Addr, "iface", t.Link, "was", was.Link)
-		}
-	}
-	v.targets = next
-}
-
-// carrier says whether every interface that there is is of use.
+// carrier says whether every interface is of use.
 func (v *VIP) carrier() bool {
 	for _, t := range v.targets {
 		i := slices.IndexFunc(v.links, func(l link) bool { return l.Name == t.Link })
-		if i >= 0 && !v.links[i].ready() {
+		if i < 0 || !v.links[i].ready() {
 			return false
 		}
 	}
@@ -218,26 +185,18 @@ func (v *VIP) carrier() bool {
 // announce sends what is due, and begins a burst where there was none.
 func (v *VIP) announce(answering bool) {
 	v.mu.Lock()
-	f, restart, contested := v.facts, v.restart, v.contested
-	v.restart, v.contested = false, false
+	f, restart := v.facts, v.restart
+	v.restart = false
 	v.mu.Unlock()
-	now := time.Now()
-	if contested {
-		v.defence.claim(now)
-	}
-	if !answering {
-		v.defence.stop()
+	if !answering || !f.all {
 		v.announces.stop()
-		v.whole = false
 		return
 	}
-	if _, running := v.announces.due(); f.all && (restart || !running || !v.whole) {
+	now := time.Now()
+	if _, running := v.announces.due(); restart || !running {
 		v.announces.burst(now)
 	}
-	v.whole = f.all
-	// What is due while an address is away is not made up for: there will be a burst.
-	defend, scheduled := v.defence.take(now), v.announces.take(now)
-	if f.all && (defend || scheduled) {
+	if v.announces.take(now) {
 		v.tellNeighbours()
 	}
 }
@@ -278,6 +237,25 @@ func (v *VIP) tellNeighbours() {
 	})
 }
 
+// claimed is told of every claim on a segment, most of which are none of ours.
+func (v *VIP) claimed(on string, addr netip.Addr, mac net.HardwareAddr) {
+	if !slices.Contains(v.addrs, addr) {
+		return
+	}
+	v.mu.Lock()
+	answering, own := v.state.Answering && v.state.Held, v.own
+	v.mu.Unlock()
+	if !answering || slices.ContainsFunc(own, func(m net.HardwareAddr) bool { return equalMAC(m, mac) }) {
+		return
+	}
+	now, first := time.Now(), false
+	v.learn(func(_ *facts, s *State) { first = s.conflict(on, addr, mac.String(), now) })
+	if first {
+		v.log.Error("another node claims an address of ours", "vip", addr, "iface", on, "mac", mac.String())
+	}
+	v.Announce()
+}
+
 // openSegments has a segment for every interface, as it is now. It reports
 // whether all of them work.
 func (v *VIP) openSegments() bool {
@@ -288,12 +266,6 @@ func (v *VIP) openSegments() bool {
 	v.mu.Lock()
 	v.own = own
 	v.mu.Unlock()
-	for name, s := range v.segments {
-		if !slices.ContainsFunc(v.targets, func(t target) bool { return t.Link == name }) {
-			s.close()
-			delete(v.segments, name)
-		}
-	}
 	good := true
 	for _, t := range v.targets {
 		i := slices.IndexFunc(v.links, func(l link) bool { return l.Name == t.Link })
@@ -307,6 +279,7 @@ func (v *VIP) openSegments() bool {
 			delete(v.segments, t.Link)
 		}
 		if i < 0 {
+			good = false
 			continue
 		}
 		four, six := v.families(t.Link)
