@@ -8,9 +8,6 @@ import (
 )
 
 func (d *draft) apply(o Op) error {
-	if err := d.view.allowed(o); err != nil {
-		return err
-	}
 	switch o := o.(type) {
 	case AddService:
 		return d.addService(o)
@@ -43,10 +40,6 @@ func (d *draft) apply(o Op) error {
 		return d.seeded(o)
 	case SetNode:
 		return d.setNode(o)
-	case SetLevel:
-		return d.setLevel(o)
-	case SetClients:
-		return d.setClients(o)
 	case Request:
 		return nil // see Machine.Apply
 	}

@@ -127,8 +127,6 @@ const (
 	opRequest
 	opSetNode
 	opSeeded
-	opSetLevel
-	opSetClients
 )
 
 func (AddService) op() opcode    { return opAddService }

@@ -1,6 +1,0 @@
-//go:build pen_level1
-
-package state
-
-// Newest is the newest level that this program knows.
-const Newest Level = 1
