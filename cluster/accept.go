@@ -66,8 +66,8 @@ func (w *Wire) admit(c *rawConn) bool {
 		w.waiting = slices.Delete(w.waiting, i, i+1)
 	}
 	oldest(handshakesEach, func(o *rawConn) bool { return w.share(o.addr) == share })
-	if !w.known[c.addr] {
-		oldest(handshakesMax, func(o *rawConn) bool { return !w.known[o.addr] })
+	if !w.expects(c.addr) {
+		oldest(handshakesMax, func(o *rawConn) bool { return !w.expects(o.addr) })
 	}
 	closed := w.closed
 	if !closed {
@@ -84,7 +84,7 @@ func (w *Wire) admit(c *rawConn) bool {
 // share is what counts as one address. A stranger with IPv6 has a whole subnet
 // of them.
 func (w *Wire) share(a netip.Addr) netip.Addr {
-	if a.Is6() && !w.known[a] {
+	if a.Is6() && !w.expects(a) {
 		if p, err := a.Prefix(64); err == nil {
 			return p.Addr()
 		}
@@ -110,7 +110,7 @@ func (w *Wire) serve(ctx context.Context, c *rawConn) {
 		c.Close()
 		// A process that was stopped finds what its mates have tried meanwhile, all
 		// at once: that the last of it goes before the rest is no refusal.
-		queued := c.evicted.Load() && w.known[c.addr]
+		queued := c.evicted.Load() && w.expects(c.addr)
 		if ctx.Err() != context.Canceled && refused.Reason != Itself && !queued {
 			w.refusals.add(c.addr, refused, false)
 		}

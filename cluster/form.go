@@ -194,10 +194,15 @@ const (
 // next decides it, from this node's place in the list, its promise and those who
 // answered.
 func next(self seen, p papers, others []seen, listed int) (step, *seen) {
+	var whom *seen
 	for i := range others {
-		if !others[i].Formation.IsZero() {
-			return stepJoin, &others[i]
+		// After a recovery those of before may still be there.
+		if o := &others[i]; !o.Formation.IsZero() && (whom == nil || o.Formation == whom.Formation && o.Generation > whom.Generation) {
+			whom = o
 		}
+	}
+	if whom != nil {
+		return stepJoin, whom
 	}
 	if p.Promise != nil && p.Promise.Proposer == p.Node {
 		return stepPropose, nil // begun is finished

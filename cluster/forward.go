@@ -352,6 +352,14 @@ func (n *Node) serveChange(ctx context.Context, s Stream, m message, b []byte) {
 		} else {
 			r.Done = true
 		}
+	case m.Change.Remove:
+		who, err := ParseID(m.Change.To)
+		if err == nil {
+			err = n.expel(ctx, k, who, clean(m.Change.By), m.Change.Force)
+		}
+		if r.Done = err == nil; err != nil {
+			r.Err, r.Again = err.Error(), errors.Is(err, errNotLeading)
+		}
 	default:
 		r = k.apply(ctx, b)
 	}

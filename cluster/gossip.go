@@ -75,15 +75,16 @@ type Member struct {
 // ever. Nothing may depend on it but what people read: it never moves the
 // address.
 type Gossip struct {
-	wire  *Wire
-	log   *slog.Logger
-	peers []netip.AddrPort
-	name  string // of the cluster
-	key   []byte
+	wire *Wire
+	log  *slog.Logger
+	name string // of the cluster
+	key  []byte
 
-	poke chan struct{} // there is something to announce or to log
+	has  func(ctx context.Context, id ID, at netip.AddrPort) bool // that node is there
+	poke chan struct{}                                            // there is something to announce or to log
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex       // guards what follows
+	peers   []netip.AddrPort // replaced, never changed
 	since   time.Time
 	meta    Meta
 	members map[ID]Member // the others
@@ -97,11 +98,8 @@ type Gossip struct {
 func NewGossip(w *Wire, key Key, peers []netip.AddrPort, log *slog.Logger) *Gossip {
 	h := w.Hello()
 	g := &Gossip{
-		wire: w, log: log, name: h.Cluster, key: key.gossip(h.Cluster),
-		poke: make(chan struct{}, 1), members: map[ID]Member{}, changed: make(chan struct{}),
-	}
-	for _, p := range peers {
-		g.peers = append(g.peers, netip.AddrPortFrom(p.Addr().Unmap(), p.Port()))
+		wire: w, log: log, has: w.has, name: h.Cluster, key: key.gossip(h.Cluster),
+		poke: make(chan struct{}, 1), members: map[ID]Member{}, changed: make(chan struct{}), peers: unmap(peers),
 	}
 	return g
 }
@@ -139,6 +137,7 @@ func (g *Gossip) Changed() <-chan struct{} {
 // Members lists this node, every listed peer, in the order of the list, and
 // whoever else was heard of lately.
 func (g *Gossip) Members() []Member {
+	peers := g.listed()
 	g.mu.Lock()
 	self := g.self()
 	all := []Member{self}
@@ -147,18 +146,18 @@ func (g *Gossip) Members() []Member {
 	}
 	g.mu.Unlock()
 	for i, m := range all {
-		all[i].Listed = slices.Contains(g.peers, m.Addr)
+		all[i].Listed = slices.Contains(peers, m.Addr)
 	}
-	for _, p := range g.peers {
+	for _, p := range peers {
 		if !slices.ContainsFunc(all, func(m Member) bool { return m.Addr == p }) {
 			all = append(all, Member{Addr: p, Listed: true})
 		}
 	}
 	place := func(m Member) int {
-		if i := slices.Index(g.peers, m.Addr); i >= 0 {
+		if i := slices.Index(peers, m.Addr); i >= 0 {
 			return i
 		}
-		return len(g.peers)
+		return len(peers)
 	}
 	slices.SortFunc(all, func(a, b Member) int {
 		return cmp.Or(cmp.Compare(place(a), place(b)), bytes.Compare(a.ID[:], b.ID[:]))
@@ -281,7 +280,7 @@ func (g *Gossip) aliveAt(p netip.AddrPort) bool {
 
 // announce tells the others what is new here, and logs what is new of them.
 func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) {
-	defer g.report()
+	defer g.report(context.WithoutCancel(ctx))
 	// Not everything that is told comes by SetMeta.
 	tick := time.NewTicker(rejoinEvery)
 	defer tick.Stop()
@@ -293,7 +292,7 @@ func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) {
 		case <-ctx.Done():
 			return
 		}
-		g.report()
+		g.report(ctx)
 		if now := g.told(); !bytes.Equal(now, told) {
 			told = now
 			_ = list.UpdateNode(metaEvery) // if nobody gets it now, it goes out with the next sync
@@ -307,13 +306,16 @@ func (g *Gossip) announce(ctx context.Context, list *memberlist.Memberlist) {
 }
 
 // report logs what happened to members.
-func (g *Gossip) report() {
+func (g *Gossip) report(ctx context.Context) {
 	g.mu.Lock()
 	events := g.events
 	g.events = nil
 	g.mu.Unlock()
 	for _, e := range events {
 		if e.rival.IsValid() {
+			if !g.has(ctx, e.ID, e.Addr) || !g.has(ctx, e.ID, e.rival) {
+				continue // it has moved, and gossip is late
+			}
 			detail := fmt.Sprintf("%s lives at %s and claims to at %s, too", e.ID, e.Addr, e.rival)
 			g.wire.refusals.add(e.rival.Addr(), &RefusedError{Reason: DuplicateNode, Detail: detail, Hello: Hello{Node: e.ID, Name: e.Name}}, false)
 			continue
@@ -437,7 +439,7 @@ func (g *Gossip) admits(n *memberlist.Node) error {
 		return nil // memberlist sorts out what others remember of us
 	}
 	if refused := h.fits(Hello{
-		Min: h.Min, Max: h.Max, Cluster: h.Cluster, Formation: m.Formation, Generation: m.Generation, Node: m.ID, Boot: m.Boot,
+		Min: h.Min, Max: h.Max, Cluster: h.Cluster, Formation: m.Formation, Generation: m.Generation, Node: m.ID, Boot: m.Boot, StateVersion: m.StateVersion,
 	}); refused != nil {
 		return refused
 	}

@@ -392,7 +392,17 @@ func TestCopyInGossipIsReported(t *testing.T) {
 		return &memberlist.Node{Name: ID{7}.String(), Addr: net.IPv4(10, 0, 0, host), Port: 7950, Meta: metadata{hello: Hello{Boot: ID{host}, Name: "n7"}}.encode()}
 	}
 	gossipDelegate{g}.NotifyConflict(node(2), node(3))
-	g.report()
+	both := false
+	g.has = func(_ context.Context, _ ID, at netip.AddrPort) bool {
+		return both || at.Addr() == netip.MustParseAddr("10.0.0.3")
+	}
+	g.report(t.Context())
+	if r := g.wire.Refused(); len(r) != 0 {
+		t.Errorf("of one that has moved: %+v", r)
+	}
+	both = true
+	gossipDelegate{g}.NotifyConflict(node(2), node(3))
+	g.report(t.Context())
 	r := g.wire.Refused()
 	if len(r) != 1 || r[0].Reason != DuplicateNode || r[0].Peer != netip.MustParseAddr("10.0.0.3") {
 		t.Errorf("got %+v", r)

@@ -82,11 +82,9 @@ func (p Purpose) String() string {
 
 func (p Purpose) known() bool { return p >= PurposeRaft && p <= purposeProbe }
 
-// The range of wire protocols that this program speaks.
-const (
-	ProtocolMin uint16 = 1
-	ProtocolMax uint16 = 1
-)
+// ProtocolMin is the oldest wire protocol that this program speaks. Two nodes use
+// the newest that both speak, see Stream.Protocol.
+const ProtocolMin uint16 = 1
 
 const (
 	// NameMax is how long the name of a cluster or a node may be, in bytes.
@@ -113,7 +111,8 @@ type Hello struct {
 	Heartbeat    time.Duration // heartbeat timeout, in milliseconds on the wire
 	Priority     int32
 	Witness      bool
-	StateVersion uint32 // the newest commands it understands
+	StateVersion uint32 // the newest state level that it knows
+	Level        uint32 // the state level in use, as far as it has heard; zero: none said
 }
 
 // Check tells whether a hello can be sent.
@@ -167,7 +166,8 @@ func (h Hello) appendTo(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Heartbeat/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Priority))
 	b = append(b, flag(h.Witness))
-	return binary.BigEndian.AppendUint32(b, h.StateVersion)
+	b = binary.BigEndian.AppendUint32(b, h.StateVersion)
+	return binary.BigEndian.AppendUint32(b, h.Level)
 }
 
 func flag(b bool) byte {
@@ -192,6 +192,9 @@ func decodeHello(b []byte) (Hello, error) {
 	h.Priority = int32(r.u32())
 	h.Witness = r.u8() == 1
 	h.StateVersion = r.u32()
+	if len(r.b) > 0 { // the first version ends here
+		h.Level = r.u32()
+	}
 	if r.short {
 		return Hello{}, io.ErrUnexpectedEOF
 	}
@@ -365,6 +368,10 @@ func (h Hello) fits(peer Hello) *RefusedError {
 		return no(OtherCluster, "ours %s, theirs %s", h.Cluster, peer.Cluster)
 	case h.Max < peer.Min || peer.Max < h.Min:
 		return no(OtherVersion, "ours %d to %d, theirs %d to %d", h.Min, h.Max, peer.Min, peer.Max)
+	case max(h.StateVersion, 1) < peer.Level:
+		return no(OtherVersion, "%s", h.tooOldFor(peer.Level))
+	case max(peer.StateVersion, 1) < h.Level:
+		return no(OtherVersion, "%s", peer.tooOldFor(h.Level))
 	case h.Node == peer.Node && h.Boot == peer.Boot:
 		return no(Itself, "")
 	case h.Node == peer.Node:
@@ -374,7 +381,7 @@ func (h Hello) fits(peer Hello) *RefusedError {
 	case h.Formation != peer.Formation:
 		return no(OtherFormation, "ours %s, theirs %s", h.Formation, peer.Formation)
 	case h.Generation != peer.Generation:
-		return no(OtherFormation, "generation: ours %d, theirs %d", h.Generation, peer.Generation)
+		return no(OtherFormation, "%s", h.generations(peer))
 	}
 	return nil
 }

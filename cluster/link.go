@@ -24,7 +24,9 @@ type message struct {
 	Released *releasedTerm `json:"released,omitempty"`
 	Note     *note         `json:"note,omitempty"`
 	Change   *change       `json:"change,omitempty"`
+	Removed  *removal      `json:"removed,omitempty"`
 	Form     *formAsk      `json:"form,omitempty"`
+	Query    *query        `json:"query,omitempty"`
 	Reply    *reply        `json:"reply,omitempty"`
 }
 
@@ -36,10 +38,13 @@ type releasedTerm struct {
 	from string // who has said so; empty: this node
 }
 
-// change is a command, or a transfer, on its way to the leader.
+// change is a command, a transfer or a removal on its way to the leader.
 type change struct {
 	Transfer bool   `json:"transfer,omitempty"`
+	Remove   bool   `json:"remove,omitempty"`
 	To       string `json:"to,omitempty"`
+	By       string `json:"by,omitempty"`
+	Force    bool   `json:"force,omitempty"`
 }
 
 // result is what the leader says about it.
@@ -54,9 +59,10 @@ type result struct {
 }
 
 type reply struct {
-	Yes    bool    `json:"yes,omitempty"`
-	Change *result `json:"change,omitempty"`
-	Form   *formed `json:"form,omitempty"`
+	Yes    bool     `json:"yes,omitempty"`
+	Change *result  `json:"change,omitempty"`
+	Form   *formed  `json:"form,omitempty"`
+	Query  *queried `json:"query,omitempty"`
 }
 
 const (
@@ -121,7 +127,11 @@ type links struct {
 	note    func() note             // what to say of this node
 	heard   func(h Hello, n note)   // what another has said
 	change  func(ctx context.Context, s Stream, m message, body []byte)
+	query   func(ctx context.Context, s Stream, q query)
+	removed func(removal)                                // this node was
 	warm    func(ctx context.Context, to netip.AddrPort) // keeps what else is needed of that peer ready
+
+	again chan struct{} // the peers may be others; room for one
 
 	mu     sync.Mutex
 	byID   map[string]*link
@@ -146,7 +156,7 @@ type link struct {
 
 func newLinks(e *elector, s streams, log *slog.Logger) *links {
 	return &links{
-		streams: s, elector: e, log: log,
+		streams: s, elector: e, log: log, again: make(chan struct{}, 1),
 		byID: map[string]*link{}, byAddr: map[netip.AddrPort]bool{}, closed: map[string]time.Time{}, wake: make(chan struct{}), quiet: make(chan struct{}),
 	}
 }
@@ -170,9 +180,18 @@ func (l *links) run(ctx context.Context) {
 		}
 		select {
 		case <-tick.C:
+		case <-l.again:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// look makes run look at the peers now.
+func (l *links) look() {
+	select {
+	case l.again <- struct{}{}:
+	default:
 	}
 }
 
@@ -494,8 +513,14 @@ func (l *links) serve(ctx context.Context, s Stream) {
 		case m.Note != nil:
 			l.heard(s.Hello, *m.Note)
 			say(reply{Yes: true})
+		case m.Removed != nil && l.removed != nil:
+			l.removed(*m.Removed)
+			say(reply{Yes: true})
 		case m.Change != nil && l.change != nil:
 			l.change(ctx, s, m, body)
+			return
+		case m.Query != nil && l.query != nil:
+			l.query(ctx, s, *m.Query)
 			return
 		default:
 			return

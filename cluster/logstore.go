@@ -119,6 +119,11 @@ type papers struct {
 	// Brings tells that this node has begun the cluster, and that the state of the
 	// single node that it was is not the cluster's yet.
 	Brings bool `json:"brings,omitempty"`
+	// Level is the state level that was in use when this node last ran.
+	Level uint32 `json:"level,omitempty"`
+	// Recover tells that this node is to become the only member, in this generation:
+	// raft has not been told yet.
+	Recover bool `json:"recover,omitempty"`
 }
 
 // archive is the directory of a node.

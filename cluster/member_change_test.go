@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/netip"
 	"testing"
@@ -19,6 +20,15 @@ func TestReconfigure(t *testing.T) {
 	alive := func(n byte, addr int, applied uint64) heardNote {
 		return heardNote{note: note{Applied: applied}, hello: Hello{Node: id(n), Addr: memAddr(addr)}}
 	}
+	at := func(addr int) Peer { return Peer{Addr: memAddr(addr)} }
+	boot := func(h heardNote, n byte) heardNote {
+		h.hello.Boot = ID{n}
+		return h
+	}
+	gone := func(h heardNote) heardNote {
+		h.Out = "ann"
+		return h
+	}
 	peers := []Peer{{Addr: memAddr(1)}, {Addr: memAddr(2)}, {Addr: memAddr(3)}}
 	three := []raft.Server{server(1, 1, raft.Voter), server(2, 2, raft.Voter), server(3, 3, raft.Voter)}
 	for _, c := range []struct {
@@ -27,23 +37,43 @@ func TestReconfigure(t *testing.T) {
 		alive   []heardNote
 		want    memberAct
 		whom    byte
+		list    []Peer
+		here    int
 	}{
-		{"all as it should be", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberKeep, 0},
-		{"a dead one stays", three, []heardNote{alive(2, 2, 100)}, memberKeep, 0},
-		{"a new one learns", three[:2], []heardNote{alive(2, 2, 100), alive(3, 3, 0)}, memberLearn, 3},
-		{"one that is not listed does not", three[:2], []heardNote{alive(2, 2, 100), alive(3, 9, 0)}, memberKeep, 0},
-		{"a learner that is behind waits", []raft.Server{three[0], three[1], server(3, 3, raft.Nonvoter)}, []heardNote{alive(3, 3, 10)}, memberKeep, 0},
-		{"a learner that has caught up votes", []raft.Server{three[0], three[1], server(3, 3, raft.Nonvoter)}, []heardNote{alive(3, 3, 50)}, memberVote, 3},
-		{"its place was taken: the old one goes", three, []heardNote{alive(2, 2, 100), alive(9, 3, 0)}, memberRemove, 3},
-		{"but not when that would leave no majority", three, []heardNote{alive(9, 3, 0)}, memberKeep, 0},
-		{"nor while the old one lives", three, []heardNote{alive(2, 2, 100), alive(3, 4, 100), alive(9, 3, 0)}, memberVote, 3},
-		{"its address has changed", three, []heardNote{alive(2, 2, 100), alive(3, 4, 100)}, memberVote, 3},
+		{"all as it should be", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberKeep, 0, nil, 0},
+		{"a dead one stays", three, []heardNote{alive(2, 2, 100)}, memberKeep, 0, nil, 0},
+		{"a new one learns", three[:2], []heardNote{alive(2, 2, 100), alive(3, 3, 0)}, memberLearn, 3, nil, 0},
+		{"one that is not listed does not", three[:2], []heardNote{alive(2, 2, 100), alive(3, 9, 0)}, memberKeep, 0, nil, 0},
+		{"a learner that is behind waits", []raft.Server{three[0], three[1], server(3, 3, raft.Nonvoter)}, []heardNote{alive(3, 3, 10)}, memberKeep, 0, nil, 0},
+		{"a learner that has caught up votes", []raft.Server{three[0], three[1], server(3, 3, raft.Nonvoter)}, []heardNote{alive(3, 3, 50)}, memberVote, 3, nil, 0},
+		{"its place was taken: the old one goes", three, []heardNote{alive(2, 2, 100), alive(9, 3, 0)}, memberRemove, 3, nil, 0},
+		{"but not when that would leave no majority", three, []heardNote{alive(9, 3, 0)}, memberKeep, 0, nil, 0},
+		{"nor while the old one lives", three, []heardNote{alive(2, 2, 100), alive(3, 4, 100), alive(9, 3, 0)}, memberVote, 3, nil, 0},
+		{"its address has changed", three, []heardNote{alive(2, 2, 100), alive(3, 4, 100)}, memberVote, 3, nil, 0},
+		{"one that is not listed any more goes", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberRemove, 3, peers[:2], 0},
+		{"also when it is dead", three, []heardNote{alive(2, 2, 100)}, memberRemove, 3, peers[:2], 0},
+		{"but not when that would leave no majority", three, []heardNote{alive(3, 3, 100)}, memberKeep, 0, peers[:2], 0},
+		{"nor while a place of the list is free: it may move there", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberKeep, 0, []Peer{peers[0], peers[1], at(4)}, 0},
+		{"nor while who is there does not vote yet", append(three[:3:3], server(4, 4, raft.Nonvoter)), []heardNote{alive(2, 2, 100), alive(3, 3, 100), alive(4, 4, 1)}, memberKeep, 0, []Peer{peers[0], peers[1], at(4)}, 0},
+		{"then it goes", append(three[:3:3], server(4, 4, raft.Voter)), []heardNote{alive(2, 2, 100), alive(3, 3, 100), alive(4, 4, 1)}, memberRemove, 3, []Peer{peers[0], peers[1], at(4)}, 0},
+		{"nobody goes when all addresses are others", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberKeep, 0, []Peer{at(4), at(5), at(6)}, 0},
+		{"nor who leads", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberKeep, 0, peers[1:], 0},
+		{"who leads has another address", three, []heardNote{alive(2, 2, 100), alive(3, 3, 100)}, memberVote, 1, []Peer{at(7), peers[1], peers[2]}, 7},
+		{"who leads has the address of another until that one has told its own", three, []heardNote{alive(2, 4, 100), alive(3, 3, 100)}, memberVote, 2, []Peer{peers[1], at(4), peers[2]}, 2},
+		{"one that was removed does not come back", three[:2], []heardNote{alive(2, 2, 100), boot(alive(5, 3, 100), 55)}, memberKeep, 0, nil, 0},
+		{"until it is started again", three[:2], []heardNote{alive(2, 2, 100), boot(alive(5, 3, 100), 56)}, memberLearn, 5, nil, 0},
+		{"nor does one that says that it was", three[:2], []heardNote{alive(2, 2, 100), gone(alive(6, 3, 100))}, memberKeep, 0, nil, 0},
 	} {
 		all := map[ID]heardNote{}
 		for _, h := range c.alive {
 			all[h.hello.Node] = h
 		}
-		got, s, _ := reconfigure(c.servers, all, peers, id(1).String(), 100)
+		list := peers
+		if c.list != nil {
+			list = c.list
+		}
+		r := roster{servers: c.servers, alive: all, peers: list, self: id(1).String(), addr: memAddr(cmp.Or(c.here, 1)), last: 100, out: map[ID]ID{id(5): {55}}}
+		got, s, _ := r.due()
 		if got != c.want || got != memberKeep && idOf(s.ID) != id(c.whom) {
 			t.Errorf("%s: %d for %s, want %d for %s", c.name, got, s.ID, c.want, id(c.whom))
 		}

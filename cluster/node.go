@@ -42,7 +42,10 @@ type Config struct {
 	Preempt time.Duration
 	Version string // of the program, for status
 	Digest  uint64 // of the configuration file, for status; zero: none
-	Log     *slog.Logger
+	// Answer answers what other nodes ask with Query. It is called by several
+	// goroutines; nil: nothing is answered.
+	Answer func(ctx context.Context, what string) ([]byte, error)
+	Log    *slog.Logger
 }
 
 // The bounds of Config.Heartbeat: below, pauses of the scheduler are elections.
@@ -58,7 +61,7 @@ const transferLook = 2 * time.Millisecond
 // goroutine.
 type Node struct {
 	cfg     Config
-	self    Peer
+	list    atomic.Pointer[list]
 	log     *slog.Logger
 	archive *archive
 	wire    *Wire
@@ -80,6 +83,8 @@ type Node struct {
 	down    chan struct{} // closed when Run ends
 	moving  sync.Mutex    // held by the transfer under way
 
+	recoveries chan recovery
+
 	mu       sync.Mutex // guards what follows
 	founded  bool
 	eligible bool
@@ -94,10 +99,8 @@ type Node struct {
 	since    time.Time // when this node saw it lead; zero: it sees none now
 	lead     lead      // what this node says if it leads
 	facts    Facts
-	born     time.Time // set once
-	alone    Alone     // what it says of itself while it holds without a quorum
-	falls    bool      // see SetFalls
-	waiting  bool      // see pairFalls
+	out      map[ID]ID // who was removed while this node led, and the process that it was
+	outBy    string    // who has removed this node; empty: nobody
 	closed   bool
 }
 
@@ -113,9 +116,9 @@ func Open(cfg Config) (*Node, error) {
 
 func openNode(cfg Config) (_ *Node, err error) {
 	n := &Node{
-		cfg: cfg, log: cfg.Log, born: time.Now(), machine: newMachine(), why: "not ready yet",
+		recoveries: make(chan recovery), cfg: cfg, log: cfg.Log, machine: newMachine(), why: "not ready yet",
 		formed: make(chan struct{}), current: make(chan struct{}), led: make(chan struct{}, 1), down: make(chan struct{}), changed: make(chan struct{}),
-		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{},
+		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{}, out: map[ID]ID{},
 	}
 	i := slices.IndexFunc(cfg.Peers, func(p Peer) bool { return p.Addr == cfg.Self })
 	switch {
@@ -126,7 +129,7 @@ func openNode(cfg Config) (_ *Node, err error) {
 	case cfg.Dir == "":
 		return nil, errors.New("a cluster needs a directory for its log")
 	}
-	n.self = cfg.Peers[i]
+	n.list.Store(&list{peers: cfg.Peers, self: cfg.Peers[i], preempt: cfg.Preempt})
 	n.digest.Store(cfg.Digest)
 	n.fsm = newFSM(n.machine)
 	n.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(cfg.Log), DisableTime: true})
@@ -150,6 +153,9 @@ func openNode(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	p := n.archive.papers
+	if err := p.startable(); err != nil {
+		return nil, err
+	}
 	if n.archive.past {
 		// What was acknowledged just before counts from the old timeout.
 		n.quiet = max(cfg.Heartbeat, p.Heartbeat)
@@ -170,7 +176,7 @@ func openNode(cfg Config) (_ *Node, err error) {
 }
 
 func (n *Node) openWire(p papers) (err error) {
-	cfg := n.cfg
+	cfg, self := n.cfg, n.list.Load().self
 	var addrs []netip.Addr
 	var listed []netip.AddrPort
 	for _, peer := range cfg.Peers {
@@ -181,7 +187,7 @@ func (n *Node) openWire(p papers) (err error) {
 		Key: cfg.Key, Listen: cfg.Self, Peers: addrs, Log: cfg.Log,
 		Hello: Hello{
 			Cluster: cfg.Name, Node: p.Node, Boot: NewID(), Name: cfg.Node, Heartbeat: cfg.Heartbeat,
-			Formation: p.Formation, Generation: p.Generation, Priority: int32(n.self.Priority), Witness: n.self.Witness, StateVersion: 1,
+			Formation: p.Formation, Generation: p.Generation, Priority: int32(self.Priority), Witness: self.Witness, StateVersion: uint32(state.Newest), Level: p.Level,
 		},
 	})
 	if err != nil {
@@ -328,45 +334,89 @@ func (n *Node) take(ctx context.Context) error {
 	}
 	p := n.former.now()
 	n.wire.SetFormation(p.Formation, p.Generation)
+	err = n.reduce() // of a recovery that has not ended
+	var k *core
+	if err == nil {
+		k, err = n.enter(founds, n.quiet)
+	}
+	for err == nil {
+		r := n.live(ctx, k)
+		if r == nil {
+			return nil
+		}
+		if err = n.begin(*r); err == nil {
+			err = n.reduce()
+		}
+		if err == nil {
+			k, err = n.enter(false, n.cfg.Heartbeat) // as after a start
+		}
+		r.done <- err
+	}
+	return err
+}
+
+// enter begins a life of raft, silent for as long as that.
+func (n *Node) enter(founds bool, quiet time.Duration) (*core, error) {
 	// Raft looks at the last entries for each heartbeat to each follower.
 	recent, err := raft.NewLogCache(recentEntries, n.logs)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	p, self := n.former.now(), n.list.Load().self
 	c := coreConfig{
-		id: p.Node.String(), self: n.cfg.Self, rank: rank{n.self.Witness, n.self.Priority}, hb: n.cfg.Heartbeat, quiet: n.quiet,
+		id: p.Node.String(), self: n.cfg.Self, rank: rank{self.Witness, self.Priority}, hb: n.cfg.Heartbeat, quiet: quiet,
 		streams: n.streams, fsm: n.fsm, logs: recent, stable: n.logs, snaps: n.snaps, log: n.log, where: n.where,
 	}
 	if founds {
 		if c.found, err = n.founders(p); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	k, err := newCore(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if founds {
 		if err := n.former.keep(func(p *papers) { p.Found, p.Promise = false, nil }); err != nil {
 			_ = k.trans.Close()
-			return errors.Join(err, k.raft.Shutdown().Error())
+			return nil, errors.Join(err, k.raft.Shutdown().Error())
 		}
 	}
 	n.mu.Lock()
-	n.founded = founds || p.Brings
+	n.founded = n.founded || founds || p.Brings
 	n.mu.Unlock()
 	k.links.peers, k.links.note, k.links.heard, k.links.change = n.others, n.note, n.heard, n.serveChange
-	n.core.Store(k)
-	close(n.formed)
+	k.links.query = n.serveQuery
+	k.links.removed = n.expelled
+	if n.core.Swap(k) == nil {
+		close(n.formed)
+	}
 	n.tell()
+	return k, nil
+}
+
+// live takes part until ctx ends, or until somebody asks for a recovery: raft has
+// ended then.
+func (n *Node) live(ctx context.Context, k *core) *recovery {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	var all sync.WaitGroup
+	var wanted *recovery
+	all.Go(func() {
+		select {
+		case r := <-n.recoveries:
+			wanted = &r
+			end()
+		case <-ctx.Done():
+		}
+	})
 	all.Go(func() { n.pilot(ctx, k) })
 	all.Go(func() { n.catchUps(ctx, k) })
 	all.Go(func() { n.notice(ctx, k) })
 	all.Go(func() { n.hearReleases(ctx) })
 	k.run(ctx)
 	all.Wait()
-	return nil
+	return wanted
 }
 
 // founders is the configuration to begin with; nil if raft has one already,

@@ -28,7 +28,8 @@ type testCluster struct {
 	hb    time.Duration
 
 	preempt time.Duration
-	log     *slog.Logger                   // of all nodes, if set
+	log     *slog.Logger // of all nodes, if set
+	answer  func(context.Context, string) ([]byte, error)
 	between func(i int, s streams) streams // what goes between the nodes and the network, if set
 }
 
@@ -83,7 +84,7 @@ func (c *testCluster) start(i int) *testNode {
 	}
 	n, err := Open(Config{
 		Name: "shop", Key: c.key, Peers: c.peers, Self: c.peers[i].Addr, Node: fmt.Sprint("lb", i),
-		Dir: c.path(i), Heartbeat: c.hb, Preempt: c.preempt, Log: log,
+		Dir: c.path(i), Heartbeat: c.hb, Preempt: c.preempt, Log: log, Answer: c.answer,
 	})
 	if err != nil {
 		c.t.Fatal(err)

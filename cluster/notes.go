@@ -15,10 +15,10 @@ type note struct {
 	Eligible bool   `json:"eligible"`
 	Why      string `json:"why,omitempty"`
 	Leased   bool   `json:"leased,omitempty"` // its lease is valid
+	Rank     *rank  `json:"rank,omitempty"`   // newer than that of its hello
+	Out      string `json:"out,omitempty"`    // it was removed, and by whom
 	Lead     *lead  `json:"lead,omitempty"`   // of a leader
 	Facts    *facts `json:"facts,omitempty"`
-	Alone    *alone `json:"alone,omitempty"` // it holds the address without a quorum
-	Falls    bool   `json:"falls,omitempty"` // it would, when it hears nobody
 }
 
 // Facts is what the holder of the address says of itself for the status of all
@@ -72,6 +72,7 @@ type heardNote struct {
 	note
 	hello Hello
 	at    time.Time
+	ready time.Time // since when it has said without a break that it could hold the address; zero: it does not
 }
 
 // SetFacts says what the others should show of this node. Whether it holds the
@@ -106,7 +107,7 @@ func (n *Node) others() []netip.AddrPort {
 			all = append(all, a)
 		}
 	}
-	for _, p := range n.cfg.Peers {
+	for _, p := range n.list.Load().peers {
 		add(p.Addr)
 	}
 	if k := n.core.Load(); k != nil {
@@ -124,7 +125,8 @@ func (n *Node) others() []netip.AddrPort {
 // note is what this node says of itself.
 func (n *Node) note() note {
 	k := n.core.Load()
-	o := note{}
+	self := n.list.Load().self
+	o := note{Rank: &rank{self.Witness, self.Priority}}
 	leads := false
 	if k != nil {
 		o.Applied, o.Leased = k.raft.AppliedIndex(), k.elector.lease().Valid
@@ -132,9 +134,9 @@ func (n *Node) note() note {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	o.Alone, o.Falls = n.alone.pack(time.Now()), n.falls
-	o.Eligible, o.Why, o.Facts = n.eligible && !n.self.Witness, shorten(n.why, reasonMax), n.facts.pack(time.Now())
-	if n.self.Witness {
+	o.Out = n.outBy
+	o.Eligible, o.Why, o.Facts = n.eligible && !self.Witness, shorten(n.why, reasonMax), n.facts.pack(time.Now())
+	if self.Witness {
 		o.Why = "witness"
 	}
 	if leads && n.lead.Term > 0 {
@@ -152,15 +154,23 @@ func (n *Node) heard(h Hello, o note) {
 	if o.Lead != nil {
 		o.Lead.Reason = shorten(clean(o.Lead.Reason), reasonMax)
 	}
+	o.Out = shorten(clean(o.Out), reasonMax)
+	if o.Rank != nil {
+		h.Witness, h.Priority = o.Rank.Witness, int32(o.Rank.Priority)
+		if k := n.core.Load(); k != nil {
+			k.elector.meet(h)
+		}
+	}
 	n.mu.Lock()
 	was, known := n.notes[h.Node]
-	n.notes[h.Node] = heardNote{o, h, time.Now()}
+	now := time.Now()
+	n.notes[h.Node] = heardNote{o, h, now, readySince(was, h.Boot, o.Eligible, now)}
 	n.explain(h.Node, o.Lead)
 	n.mu.Unlock()
 	if o.Lead != nil && o.Lead.Applied > 0 {
 		n.follow(o.Lead.Applied)
 	}
-	if !known || was.Eligible != o.Eligible || was.Leased != o.Leased || (was.Alone == nil) != (o.Alone == nil) {
+	if !known || was.Eligible != o.Eligible || was.Leased != o.Leased || was.hello.Witness != h.Witness || was.hello.Priority != h.Priority {
 		n.tell()
 	}
 }

@@ -20,6 +20,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 	var brought bool
 	var give giver
 	for {
+		n.keepLevel()
 		changed, lease, view := n.Changed(), k.elector.watchLease(), n.Watch()
 		o := n.note()
 		n.gossip.SetMeta(Meta{Version: n.cfg.Version, Digest: n.digest.Load(), Applied: o.Applied, Eligible: o.Eligible, Reason: o.Why})
@@ -32,6 +33,7 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 			}
 			give.look(ctx, n, k)
 			n.configure(ctx, k)
+			n.raise(ctx, k)
 		}
 		select {
 		case <-ctx.Done():
@@ -60,14 +62,12 @@ func (g *giver) look(ctx context.Context, n *Node, k *core) {
 		return
 	}
 	to := n.best(k)
-	if !n.ranksAbove(to, k) {
-		g.better = ""
-	} else if to != g.better {
-		g.better, g.since = to, time.Now()
-	}
 	ok, why := n.serves(k.id)
-	if ok && n.cfg.Preempt > 0 && g.better != "" && time.Since(g.since) >= n.cfg.Preempt {
+	if g.court(time.Now(), n.suitor(to, k), n.list.Load().preempt) && ok {
 		ok, why = false, "another has a better priority"
+	}
+	if ok && n.roster(k).leaves() {
+		ok, why = false, "not listed any more"
 	}
 	waits := time.Now().Before(g.pause) && (g.failed == "" || g.failed == to)
 	if ok || to == "" || waits {
@@ -160,12 +160,4 @@ func (n *Node) best(k *core) string {
 		return cmp.Or(cmp.Compare(a.slow, b.slow), a.rank.compare(b.rank), cmp.Compare(a.id, b.id))
 	})
 	return all[0].id
-}
-
-// ranksAbove tells whether a node has a better priority than this one.
-func (n *Node) ranksAbove(id string, k *core) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	h, ok := n.notes[idOf(raft.ServerID(id))]
-	return ok && rank{h.hello.Witness, int(h.hello.Priority)}.compare(k.elector.rank) < 0
 }

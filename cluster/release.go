@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,11 +18,26 @@ import (
 func (n *Node) hearReleases(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	for _, to := range n.others() {
-		all.Go(func() { n.keepRelease(ctx, to) })
-	}
+	tick := time.NewTicker(noteEvery)
+	defer tick.Stop()
+	var mu sync.Mutex
+	kept := map[netip.AddrPort]bool{}
 	for {
+		for _, to := range n.others() {
+			mu.Lock()
+			if !kept[to] {
+				kept[to] = true
+				all.Go(func() {
+					n.keepRelease(ctx, to)
+					mu.Lock()
+					delete(kept, to)
+					mu.Unlock()
+				})
+			}
+			mu.Unlock()
+		}
 		select {
+		case <-tick.C:
 		case s, ok := <-n.streams.Accept(PurposeRelease):
 			if !ok {
 				return
@@ -60,7 +76,7 @@ func (n *Node) hearRelease(ctx context.Context, s Stream) {
 
 // keepRelease has a bare connection to a node, made anew when it breaks.
 func (n *Node) keepRelease(ctx context.Context, to netip.AddrPort) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && slices.Contains(n.others(), to) {
 		if s, err := n.dialRelease(ctx, to); err == nil {
 			n.holdRelease(ctx, s)
 		}

@@ -89,6 +89,22 @@ func (w *Wire) lives(ctx context.Context, seen sighting) bool {
 	return ok && refused.Hello.Boot == seen.boot
 }
 
+// has tells whether a process at an address has a node id now.
+func (w *Wire) has(ctx context.Context, id ID, at netip.AddrPort) bool {
+	if h := w.Hello(); h.Node == id && h.Addr == at {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	s, err := w.dial(ctx, at, purposeProbe)
+	if err == nil {
+		_ = s.raw.end(s.Conn)
+		return s.hello.Node == id
+	}
+	refused, ok := errors.AsType[*RefusedError](err)
+	return ok && refused.Hello.Node == id
+}
+
 // drop forgets a process and closes its streams.
 func (w *Wire) drop(node ID, seen sighting) {
 	w.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"pen/state"
 )
 
 // MemberStatus is what this node knows of a member.
@@ -30,14 +32,17 @@ type MemberStatus struct {
 	Leased          bool          `json:"leased"`        // its lease is valid
 	Holding         bool          `json:"holding"`       // it answers for the address
 	HoldingSince    time.Time     `json:"holding_since"` // when that last changed; zero: not told
-	Fallback        bool          `json:"fallback"`      // it does so without a quorum
 	Unreplicated    int           `json:"unreplicated"`  // clients that the others do not know yet
 	UnreplicatedAge time.Duration `json:"unreplicated_age_ns"`
 	Version         string        `json:"version"`
-	Digest          uint64        `json:"digest"` // of its configuration file
+	StateVersion    uint32        `json:"state_version"` // the newest state level that its program knows; zero: not told
+	Digest          uint64        `json:"digest"`        // of its configuration file
 	// Heartbeat differs from this node's only by a mistake: the smallest counts.
 	Heartbeat time.Duration `json:"heartbeat_ns"`
 }
+
+// roleAbsent is of a node that is listed, or was heard of, and is no member.
+const roleAbsent = "absent"
 
 // NodeStatus is how the cluster looks from this node.
 type NodeStatus struct {
@@ -62,6 +67,7 @@ type NodeStatus struct {
 	Refused    []Refusal      `json:"refused"` // who was not let in
 	Held       int64          `json:"held"`    // votes and questions that had to wait
 	Late       int64          `json:"late"`    // votes that did not leave
+	Level      LevelStatus    `json:"state_level"`
 }
 
 // Status reports how the cluster looks from here. It asks nobody, and works
@@ -83,6 +89,7 @@ func (n *Node) Status() NodeStatus {
 		s.Held, s.Late = k.elector.held.Load(), k.elector.late.Load()
 		servers = k.raft.GetConfiguration().Configuration().Servers
 	}
+	s.Level = n.levelStatus(n.core.Load())
 	n.mu.Lock()
 	s.Moves, s.LastMove = n.moves, n.last
 	if !n.since.IsZero() {
@@ -125,8 +132,8 @@ func (n *Node) Status() NodeStatus {
 	}
 	for _, g := range absent {
 		s.Members = append(s.Members, MemberStatus{
-			ID: g.ID, Name: g.Name, Addr: g.Addr, Role: "absent", Self: g.Self, Alive: g.State == Alive, Why: "not part of the cluster",
-			Priority: int(g.Priority), Heartbeat: g.Heartbeat, Version: g.Meta.Version, Digest: g.Meta.Digest,
+			ID: g.ID, Name: g.Name, Addr: g.Addr, Role: roleAbsent, Self: g.Self, Alive: g.State == Alive, Why: "not part of the cluster",
+			Priority: int(g.Priority), Heartbeat: g.Heartbeat, StateVersion: g.StateVersion, Version: g.Meta.Version, Digest: g.Meta.Digest,
 		})
 	}
 	s.Quorum = s.Voters > 0 && s.Living >= s.Voters/2+1
@@ -139,8 +146,9 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 	if m.Self {
 		o = n.note()
 		m.Name, m.Addr, m.Alive, m.Heard, m.Heartbeat = n.cfg.Node, n.cfg.Self, true, time.Now(), n.cfg.Heartbeat
-		m.Priority = n.self.Priority
-		if n.self.Witness {
+		self := n.list.Load().self
+		m.Priority, m.StateVersion = self.Priority, uint32(state.Newest)
+		if self.Witness {
 			m.Role = "witness"
 		}
 	} else {
@@ -149,14 +157,13 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 		n.mu.Unlock()
 		o = h.note
 		m.Name, m.Addr, m.Heard, m.Heartbeat = h.hello.Name, h.hello.Addr, h.at, h.hello.Heartbeat
-		m.Priority, m.Alive = int(h.hello.Priority), n.alive(id, h.at)
+		m.Priority, m.Alive, m.StateVersion = int(h.hello.Priority), n.alive(id, h.at), h.hello.StateVersion
 		if h.hello.Witness {
 			m.Role = "witness"
 		}
 	}
 	f := o.Facts.unpack(m.Heard)
-	m.Fallback = o.Alone != nil && m.Alive
-	if !m.Self && (!m.Leader && !m.Fallback || !m.Alive) {
+	if !m.Self && (!m.Leader || !m.Alive) {
 		o.Leased = false
 		if f.Holding {
 			f = Facts{}

@@ -19,6 +19,9 @@ type Stream struct {
 	Hello Hello // the peer's
 }
 
+// Protocol is the newest wire protocol that both ends speak.
+func (s Stream) Protocol() uint16 { return min(ProtocolMax, s.Hello.Max) }
+
 // StepOut ends TLS on a stream for PurposeRelease, at either end, before
 // anything was sent on it. It gives the bare connection, which another process
 // can inherit, and a secret that only the two ends of this one connection have:

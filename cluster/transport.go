@@ -235,10 +235,7 @@ func (p *pipeline) run() {
 // own fast path would race with the votes it handles.
 func (t *transport) heartbeat(rpc raft.RPC) {
 	q := rpc.Command.(*raft.AppendEntriesRequest)
-	if !t.hear(q.RPCHeader, q.Term) {
-		rpc.Respond(nil, errFallen)
-		return
-	}
+	t.hear(q.RPCHeader, q.Term)
 	r, beat := t.elector.raft.Load(), t.beat.Load()
 	if r != nil && beat != nil && r.State() == raft.Follower && r.CurrentTerm() == q.Term {
 		(*beat)(rpc)
@@ -247,9 +244,7 @@ func (t *transport) heartbeat(rpc raft.RPC) {
 	t.pass(rpc)
 }
 
-func (t *transport) hear(h raft.RPCHeader, term uint64) bool {
-	return t.elector.hear(string(h.ID), term)
-}
+func (t *transport) hear(h raft.RPCHeader, term uint64) { t.elector.hear(string(h.ID), term) }
 
 // pass gives a request to raft.
 func (t *transport) pass(rpc raft.RPC) bool {
@@ -265,8 +260,7 @@ func (t *transport) pass(rpc raft.RPC) bool {
 // vote holds a request back until this node may vote, and looks again before the
 // vote leaves: a heartbeat may have been acknowledged in between.
 func (t *transport) vote(rpc raft.RPC) {
-	term, index := reachOf(rpc.Command)
-	if !t.elector.yields(term, index, t.down) || !t.elector.admit(t.down) {
+	if !t.elector.admit(t.down) {
 		rpc.Respond(nil, errTooEarly)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,7 +52,7 @@ type Wire struct {
 	network  Network
 	identity *identity
 	from     netip.Addr
-	known    map[netip.Addr]bool
+	known    atomic.Pointer[map[netip.Addr]bool] // who is expected
 	tcp      net.Listener
 	udp      net.PacketConn
 	accepted map[Purpose]chan Stream
@@ -61,8 +62,7 @@ type Wire struct {
 	hello   Hello
 	waiting []*rawConn // accepted and not yet through their hellos, oldest first
 	streams map[*wireConn]struct{}
-	nodes   map[ID]sighting              // the process that each node was last
-	packets map[netip.AddrPort]time.Time // when a sealed packet last came from an expected address
+	nodes   map[ID]sighting // the process that each node was last
 	closed  bool
 }
 
@@ -70,15 +70,14 @@ type Wire struct {
 func NewWire(cfg WireConfig) (*Wire, error) {
 	w := &Wire{
 		log: cfg.Log, network: cfg.Network, hello: cfg.Hello, from: cfg.Listen.Addr(),
-		known: map[netip.Addr]bool{}, accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{}, packets: map[netip.AddrPort]time.Time{},
+		accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{},
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.refusals.log = w.log
-	for _, p := range cfg.Peers {
-		w.known[p.Unmap().WithZone("")] = true
-	}
+	known := knownOf(cfg.Peers)
+	w.known.Store(&known)
 	for p := PurposeRaft; p < purposeProbe; p++ {
 		w.accepted[p] = make(chan Stream, acceptBacklog)
 	}
@@ -138,8 +137,14 @@ func (w *Wire) Hello() Hello {
 // SetFormation says which formation this node belongs to from now on. Streams of
 // peers that belong to another are closed.
 func (w *Wire) SetFormation(id ID, generation uint64) {
+	w.change(func(h *Hello) { h.Formation, h.Generation = id, generation })
+}
+
+// change makes this node say something else of itself. Streams of peers that do
+// not fit any more are closed.
+func (w *Wire) change(what func(*Hello)) {
 	w.mu.Lock()
-	w.hello.Formation, w.hello.Generation = id, generation
+	what(&w.hello)
 	var gone []*wireConn
 	for s := range w.streams {
 		if r := w.hello.fits(s.hello); r != nil {

@@ -228,7 +228,7 @@ func TestOtherVersionIsRefused(t *testing.T) {
 	b.mu.Unlock()
 	b.refusedFor(a, OtherVersion)
 	a.refusedFor(b, OtherVersion)
-	a.listed(OtherVersion, b.Addr().Addr(), "ours 1 to 1, theirs 2 to 3")
+	a.listed(OtherVersion, b.Addr().Addr(), "ours 1 to 2, theirs 3 to 4")
 	a.nothingCame()
 	b.nothingCame()
 }
@@ -246,7 +246,7 @@ func TestOtherFormationIsRefused(t *testing.T) {
 		t.Error("the old stream still stands")
 	}
 	b.refusedFor(a, OtherFormation)
-	a.listed(OtherFormation, b.Addr().Addr(), "generation: ours 1, theirs 2")
+	a.listed(OtherFormation, b.Addr().Addr(), "generation 1 here, 2 there: the cluster was recovered without this node; stop pen here, remove the directory cluster in its data_dir, start it again")
 }
 
 func TestNodeDoesNotTalkToItself(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 )
 
 func (d *draft) apply(o Op) error {
+	if err := d.view.allowed(o); err != nil {
+		return err
+	}
 	switch o := o.(type) {
 	case AddService:
 		return d.addService(o)
@@ -40,6 +43,10 @@ func (d *draft) apply(o Op) error {
 		return d.seeded(o)
 	case SetNode:
 		return d.setNode(o)
+	case SetLevel:
+		return d.setLevel(o)
+	case SetClients:
+		return d.setClients(o)
 	case Request:
 		return nil // see Machine.Apply
 	}

@@ -124,20 +124,7 @@ var codes = [...]func(*coder, Op) Op{
 	opClearACL: codeOf(func(c *coder, o *ClearACL) { c.int(&o.List) }),
 	opVisits: codeOf(func(c *coder, o *Visits) {
 		c.uint32(&o.Service)
-		n := uint64(len(o.Clients))
-		c.uint64(&n, MaxClients)
-		for i := uint64(0); i < n && c.err == nil; i++ {
-			if c.reading {
-				o.Clients = append(o.Clients, Visit{})
-			}
-			v := o.Clients[i]
-			c.addr(&v.Client)
-			c.int(&v.Server)
-			c.uint32(&v.Ago)
-			if c.reading {
-				o.Clients[i] = v
-			}
-		}
+		c.visits(&o.Clients)
 	}),
 	opSeedWith: codeOf(func(c *coder, o *SeedWith) { c.bytes(&o.Seed, MaxCommand) }),
 	opRequest: codeOf(func(c *coder, o *Request) {
@@ -157,6 +144,11 @@ var codes = [...]func(*coder, Op) Op{
 	opSetNode: codeOf(func(c *coder, o *SetNode) {
 		c.text(&o.Node)
 		c.bool(&o.Drained)
+	}),
+	opSetLevel: codeOf(func(c *coder, o *SetLevel) { c.uint32((*uint32)(&o.Level)) }),
+	opSetClients: codeOf(func(c *coder, o *SetClients) {
+		c.text(&o.Service)
+		c.visits(&o.Clients)
 	}),
 }
 
@@ -181,7 +173,7 @@ func (c *coder) op(o *Op) {
 		code = (*o).op()
 	}
 	c.byte((*uint8)(&code))
-	if c.err == nil && (int(code) >= len(codes) || codes[code] == nil) {
+	if c.err == nil && (int(code) >= len(codes) || codes[code] == nil || code.level() > Newest) {
 		c.fail("unknown operation %d", code)
 	}
 	if c.err == nil {

@@ -36,6 +36,8 @@ func examples() []Command {
 			ClearACL{9},
 			Visits{7, []Visit{{netip.Addr{}, Keep, 0}, {netip.MustParseAddr("10.0.0.1"), 4095, math.MaxUint32}, {netip.MustParseAddr("::1"), 0, 1}}},
 			SeedWith{[]byte{1, 2, 3}},
+			SetLevel{Newest},
+			SetClients{"web", []Visit{{netip.Addr{}, None, 0}, {netip.MustParseAddr("10.0.0.1"), 4095, math.MaxUint32}}},
 		}},
 	}
 }

@@ -91,6 +91,7 @@ func (m *Machine) Apply(c Command) Result {
 	}
 	r := Result{Index: d.view.Index}
 	d.view.remember(c, r)
+	d.view.record(c)
 	m.publish(&d.view, d.changed)
 	return r
 }
@@ -129,6 +130,8 @@ func (v *View) With(c Command) (*View, error) {
 	}
 	d.view.requests = slices.Clip(d.view.requests)
 	d.view.remember(c, Result{Index: d.view.Index})
+	d.view.changes = slices.Clip(d.view.changes)
+	d.view.record(c)
 	return &d.view, nil
 }
 
@@ -147,6 +150,7 @@ type draft struct {
 type effect struct {
 	table   *Table
 	max     int     // have so many slots
+	clear   bool    // forget all
 	visits  []Visit // or record these
 	servers int     // number of servers of the service
 }
@@ -154,6 +158,9 @@ type effect struct {
 func (e effect) do(now Time, rest func()) {
 	if e.max > 0 {
 		e.table.resize(e.max)
+	}
+	if e.clear {
+		e.table.clear()
 	}
 	for visits := range slices.Chunk(e.visits, visitsAtOnce) {
 		e.table.warm(visits)

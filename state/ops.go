@@ -127,6 +127,8 @@ const (
 	opRequest
 	opSetNode
 	opSeeded
+	opSetLevel
+	opSetClients
 )
 
 func (AddService) op() opcode    { return opAddService }

@@ -82,6 +82,12 @@ var anyOp = rapid.OneOf(
 	op(func(t *rapid.T) SetNode {
 		return SetNode{rapid.SampledFrom([]string{"", "a", "b", "bad name"}).Draw(t, "node"), rapid.Bool().Draw(t, "drained")}
 	}),
+	op(func(t *rapid.T) SetLevel {
+		return SetLevel{Level(rapid.Uint32Range(0, uint32(Newest)+1).Draw(t, "level"))}
+	}),
+	op(func(t *rapid.T) SetClients {
+		return SetClients{anyName.Draw(t, "service"), anyVisits.Draw(t, "clients").(Visits).Clients}
+	}),
 	op(func(t *rapid.T) Seeded { return Seeded{[32]byte{rapid.SampledFrom([]byte{0, 1}).Draw(t, "sum")}} }),
 	op(func(t *rapid.T) SeedWith { return SeedWith{rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "seed")} }),
 )

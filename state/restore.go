@@ -17,6 +17,8 @@ type head struct {
 	services []serviceHead
 	drained  []string
 	requests []outcome
+	level    Level
+	changes  []Change
 }
 
 type serviceHead struct {
@@ -25,7 +27,7 @@ type serviceHead struct {
 }
 
 func headOf(v *View) head {
-	h := head{index: v.Index, time: int64(v.Time), next: v.next, seed: v.Seed, drained: v.drained, requests: v.requests}
+	h := head{index: v.Index, time: int64(v.Time), next: v.next, seed: v.Seed, drained: v.drained, requests: v.requests, level: v.level, changes: v.changes}
 	for _, s := range v.Services {
 		h.services = append(h.services, serviceHead{s.Name, s.ID})
 	}
@@ -53,7 +55,7 @@ func (h *head) code(c *coder) {
 // codeCluster codes what only clusters have; a state without that ends here.
 func (h *head) codeCluster(c *coder) {
 	drained, requests := uint64(len(h.drained)), uint64(len(h.requests))
-	if c.err != nil || c.reading && len(c.buf) == 0 || !c.reading && drained+requests == 0 {
+	if c.err != nil || c.reading && len(c.buf) == 0 || !c.reading && drained+requests == 0 && h.level < 2 {
 		return
 	}
 	c.uint64(&drained, MaxNodes)
@@ -70,11 +72,12 @@ func (h *head) codeCluster(c *coder) {
 		}
 		h.requests[i].code(c)
 	}
+	h.codeLevel(c)
 }
 
 // view returns the view that the head describes, with services that are new.
 func (h *head) view() (*View, error) {
-	v := &View{Index: h.index, Time: Time(h.time), Seed: h.seed, next: h.next, requests: h.requests}
+	v := &View{Index: h.index, Time: Time(h.time), Seed: h.seed, next: h.next, requests: h.requests, level: h.level, changes: h.changes}
 	for i, n := range h.drained {
 		if i > 0 && n <= h.drained[i-1] || n == "" || checkName(n) != nil {
 			return nil, fmt.Errorf("drained node %q: bad name or out of order", n)

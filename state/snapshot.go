@@ -140,3 +140,9 @@ func (t *frozenTable) write(w *blockWriter) {
 		w.block(c.buf)
 	}
 }
+
+// WriteSettings writes the snapshot without its clients, in the same form.
+func (s *Snapshot) WriteSettings(w io.Writer) (int64, error) {
+	bare := &Snapshot{view: s.view, tables: make([]frozenTable, len(s.view.Services))}
+	return bare.WriteTo(w)
+}

@@ -138,6 +138,8 @@ type View struct {
 	next     uint32    // ID of the next new service
 	drained  []string  // ids of nodes, in order
 	requests []outcome // the last ones, the newest last
+	level    Level     // see Level
+	changes  []Change  // see Changes
 }
 
 // Service returns the service of that name, or nil. The empty name means

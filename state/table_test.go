@@ -125,7 +125,7 @@ func same(t interface{ Fatalf(string, ...any) }, what string, got, want any) {
 		return // cmp is thorough and slow
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.AllowUnexported(View{}, Value{}, outcome{}),
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.AllowUnexported(View{}, Value{}, outcome{}, Change{}),
 		cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".clients" }, cmp.Ignore())); d != "" {
 		t.Fatalf("%s (-want +got):\n%s", what, d)
 	}

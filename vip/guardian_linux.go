@@ -30,6 +30,7 @@ type guardian struct {
 	command func() *exec.Cmd
 	log     *slog.Logger
 	changed func()       // the guard came or went
+	ended   func()       // it ended although nobody wanted it to
 	fired   func(report) // the guard acted, or complains
 
 	mu       sync.Mutex
@@ -61,6 +62,7 @@ func (g *guardian) run(ctx context.Context) {
 		if time.Since(began) > time.Minute {
 			wait = restartMin
 		}
+		g.ended()
 		g.log.Warn("the guard of the virtual addresses has ended", "err", err, "again", wait)
 		select {
 		case <-ctx.Done():

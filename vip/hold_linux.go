@@ -59,6 +59,9 @@ func (v *VIP) keepAddressesOnce(event bool) time.Duration {
 	if at, ok := v.announces.due(); ok {
 		next = min(next, time.Until(at))
 	}
+	if at, ok := v.defence.due(); ok {
+		next = min(next, time.Until(at))
+	}
 	if _, left := v.asked(); left > 0 {
 		next = min(next, left)
 	}
@@ -89,11 +92,17 @@ func (v *VIP) look(hold bool) {
 		err = errors.Join(err, foreign(v.targets, v.links, v.have))
 	}
 	carrier := v.openSegments() && v.carrier()
+	if v.flaps.see(v.seenAt, carrier) {
+		v.log.Warn("no carrier", "times", v.flaps.total)
+	}
+	if !hold {
+		err = errors.Join(err, v.lost, v.flaps.unsteady(v.seenAt))
+	}
 	var before bool
 	v.learn(func(f *facts, s *State) {
 		before = s.Carrier
 		f.all = all
-		s.Carrier = carrier
+		s.Carrier, s.Losses = carrier, v.flaps.total
 		if text(err) != text(s.Err) {
 			if err != nil {
 				v.log.Error("the addresses are not as they should be", "err", err)
@@ -114,13 +123,19 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 		return false, err
 	}
 	v.links, v.have = links, have
+	v.followLinks()
 	if !hold {
 		clear(v.put)
 	}
 	p := decide(v.targets, links, have, hold)
 	var errs []error
+	var lost []error
 	for _, t := range p.Lost {
-		errs = append(errs, fmt.Errorf("no interface %s for %v", t.Link, t.Addr))
+		lost = append(lost, fmt.Errorf("no interface %s for %v", t.Link, t.Addr))
+	}
+	if v.lost = errors.Join(lost...); hold {
+		// Elsewhere it does not keep us from taking away what there is.
+		errs = append(errs, v.lost)
 	}
 	for _, a := range p.Remove {
 		errs = append(errs, dropAddress(a))
@@ -128,8 +143,11 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 	if len(p.Add) > 0 {
 		v.learn(func(f *facts, _ *State) { f.clear, f.bare = false, !f.fence })
 	}
+	paused := false
 	for _, a := range p.Add {
-		errs = append(errs, v.add(a))
+		done, err := v.add(a)
+		paused = paused || !done
+		errs = append(errs, err)
 	}
 	for _, a := range p.Renew {
 		errs = append(errs, putAddress(a))
@@ -149,33 +167,48 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 		})
 		return false, err
 	}
-	return err == nil, err
+	return err == nil && !paused, err
 }
 
-// add counts and names what others have removed.
-func (v *VIP) add(to placed) error {
+// add counts and names what others have removed. False: not yet, it has just been
+// added. That is no error: who has to fight for an address still is its holder.
+func (v *VIP) add(to placed) (done bool, err error) {
 	last, had := v.put[to.Addr]
-	if had && time.Since(last) < again {
-		time.AfterFunc(again, func() { kick(v.addressKick) })
-		return fmt.Errorf("%v is removed from %s again and again", to.Addr, to.Link.Name)
+	if wait := again - time.Since(last); had && wait > 0 {
+		time.AfterFunc(wait, func() { kick(v.addressKick) })
+		return false, nil
 	}
 	if err := putAddress(to); err != nil {
-		return err
+		return false, err
 	}
-	v.put[to.Addr] = time.Now()
+	now := time.Now()
+	v.put[to.Addr] = now
 	if had {
 		v.learn(func(_ *facts, s *State) { s.Readded++ })
-		v.log.Warn("an address was removed by others and added again; a network manager must leave it alone", "vip", to.Addr, "iface", to.Link.Name)
-		v.announces.stop()
+		if times, ok := v.readds.allow(now); ok {
+			v.log.Warn("an address was removed by others and added again; a network manager must leave it alone", "vip", to.Addr, "iface", to.Link.Name, "times", times)
+		}
+		v.whole = false // and has to be announced
 	}
-	return nil
+	return true, nil
 }
 
-// carrier says whether every interface is of use.
+// followLinks notices interfaces that have another name, or are others.
+func (v *VIP) followLinks() {
+	next := refind(v.cfg.Addresses, v.targets, v.links, v.have)
+	for i, t := range next {
+		if was := v.targets[i]; was.Link != t.Link {
+			v.log.Warn("the address has another interface now", "vip", t.Addr, "iface", t.Link, "was", was.Link)
+		}
+	}
+	v.targets = next
+}
+
+// carrier says whether every interface that there is is of use.
 func (v *VIP) carrier() bool {
 	for _, t := range v.targets {
 		i := slices.IndexFunc(v.links, func(l link) bool { return l.Name == t.Link })
-		if i < 0 || !v.links[i].ready() {
+		if i >= 0 && !v.links[i].ready() {
 			return false
 		}
 	}
@@ -185,18 +218,26 @@ func (v *VIP) carrier() bool {
 // announce sends what is due, and begins a burst where there was none.
 func (v *VIP) announce(answering bool) {
 	v.mu.Lock()
-	f, restart := v.facts, v.restart
-	v.restart = false
+	f, restart, contested := v.facts, v.restart, v.contested
+	v.restart, v.contested = false, false
 	v.mu.Unlock()
-	if !answering || !f.all {
+	now := time.Now()
+	if contested {
+		v.defence.claim(now)
+	}
+	if !answering {
+		v.defence.stop()
 		v.announces.stop()
+		v.whole = false
 		return
 	}
-	now := time.Now()
-	if _, running := v.announces.due(); restart || !running {
+	if _, running := v.announces.due(); f.all && (restart || !running || !v.whole) {
 		v.announces.burst(now)
 	}
-	if v.announces.take(now) {
+	v.whole = f.all
+	// What is due while an address is away is not made up for: there will be a burst.
+	defend, scheduled := v.defence.take(now), v.announces.take(now)
+	if f.all && (defend || scheduled) {
 		v.tellNeighbours()
 	}
 }
@@ -237,25 +278,6 @@ func (v *VIP) tellNeighbours() {
 	})
 }
 
-// claimed is told of every claim on a segment, most of which are none of ours.
-func (v *VIP) claimed(on string, addr netip.Addr, mac net.HardwareAddr) {
-	if !slices.Contains(v.addrs, addr) {
-		return
-	}
-	v.mu.Lock()
-	answering, own := v.state.Answering && v.state.Held, v.own
-	v.mu.Unlock()
-	if !answering || slices.ContainsFunc(own, func(m net.HardwareAddr) bool { return equalMAC(m, mac) }) {
-		return
-	}
-	now, first := time.Now(), false
-	v.learn(func(_ *facts, s *State) { first = s.conflict(on, addr, mac.String(), now) })
-	if first {
-		v.log.Error("another node claims an address of ours", "vip", addr, "iface", on, "mac", mac.String())
-	}
-	v.Announce()
-}
-
 // openSegments has a segment for every interface, as it is now. It reports
 // whether all of them work.
 func (v *VIP) openSegments() bool {
@@ -266,6 +288,12 @@ func (v *VIP) openSegments() bool {
 	v.mu.Lock()
 	v.own = own
 	v.mu.Unlock()
+	for name, s := range v.segments {
+		if !slices.ContainsFunc(v.targets, func(t target) bool { return t.Link == name }) {
+			s.close()
+			delete(v.segments, name)
+		}
+	}
 	good := true
 	for _, t := range v.targets {
 		i := slices.IndexFunc(v.links, func(l link) bool { return l.Name == t.Link })
@@ -279,7 +307,6 @@ func (v *VIP) openSegments() bool {
 			delete(v.segments, t.Link)
 		}
 		if i < 0 {
-			good = false
 			continue
 		}
 		four, six := v.families(t.Link)

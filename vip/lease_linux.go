@@ -59,7 +59,6 @@ func (v *VIP) setFence(w Want, left time.Duration) {
 	if errors.Is(err, errLapsed) {
 		// We were late. The lease is asked again: only one that still stands
 		// opens what has closed.
-		v.learn(func(_ *facts, s *State) { s.Lapsed++ })
 		err = v.reopen()
 	}
 	if _, still := v.asked(); left > 0 && still == 0 && err == nil {
@@ -84,10 +83,19 @@ func (v *VIP) know(f *facts, _ *State) {
 func (v *VIP) reopen() error {
 	w, left := v.asked()
 	if ok, err := v.fence.inspect(); err != nil || !ok {
-		v.log.Warn("the nftables table was changed by others, made again", "table", v.fence.inet.Name)
+		v.damaged()
 		return v.fence.build(left, w.Answer)
 	}
+	v.learn(func(_ *facts, s *State) { s.Lapsed++ })
 	return v.fence.open(left, w.Answer)
+}
+
+// damaged counts and tells that the tables were not as we made them.
+func (v *VIP) damaged() {
+	v.learn(func(_ *facts, s *State) { s.Repaired++ })
+	if times, ok := v.repairs.allow(time.Now()); ok {
+		v.log.Warn("the nftables table was changed by others, made again; a firewall must leave it alone", "table", v.fence.inet.Name, "times", times)
+	}
 }
 
 // ensureFence reports whether there is a kernel lease, after making one if
@@ -115,7 +123,7 @@ func (v *VIP) ensureFence(left time.Duration, answer bool) bool {
 	if err == nil && ok {
 		return true
 	}
-	v.log.Warn("the nftables table was changed by others, made again", "table", v.fence.inet.Name)
+	v.damaged()
 	if err := v.fence.build(left, answer); err != nil {
 		v.loseFence(err)
 		return false

@@ -65,6 +65,8 @@ func (p present) ours() bool {
 type target struct {
 	Addr netip.Addr
 	Link string
+
+	index int // of the interface, where it was last seen; 0: nowhere
 }
 
 // resolve finds the interface of each address: the one that was named, or the
@@ -165,7 +167,7 @@ func decide(targets []target, links []link, have []present, hold bool) plan {
 	var p plan
 	for _, t := range targets {
 		i := slices.IndexFunc(links, func(l link) bool { return l.Name == t.Link })
-		if hold && i < 0 {
+		if i < 0 {
 			p.Lost = append(p.Lost, t)
 		}
 		there := false

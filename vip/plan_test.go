@@ -56,7 +56,7 @@ func TestInterfaceOfAddress(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got[0] != (target{c.vip.Prefix.Addr(), c.want}) {
+		if err != nil || got[0] != (target{Addr: c.vip.Prefix.Addr(), Link: c.want}) {
 			t.Errorf("%s: %v, %v, want %s", c.name, got, err, c.want)
 		}
 	}
@@ -64,7 +64,7 @@ func TestInterfaceOfAddress(t *testing.T) {
 
 func TestDecide(t *testing.T) {
 	a, b := netip.MustParseAddr("10.0.0.10"), netip.MustParseAddr("2001:db8::10")
-	targets := []target{{a, "eth0"}, {b, "eth1"}}
+	targets := []target{{Addr: a, Link: "eth0"}, {Addr: b, Link: "eth1"}}
 	for _, c := range []struct {
 		name string
 		have []present
@@ -128,7 +128,7 @@ func TestOurs(t *testing.T) {
 }
 
 func TestForeignAddress(t *testing.T) {
-	targets := []target{{netip.MustParseAddr("10.0.0.10"), "eth0"}}
+	targets := []target{{Addr: netip.MustParseAddr("10.0.0.10"), Link: "eth0"}}
 	dhcp := own(3, "10.0.0.10/24")
 	dhcp.Valid = 3600
 	for want, have := range map[string]present{

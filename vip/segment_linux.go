@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/packet"
@@ -22,9 +23,13 @@ type segment struct {
 	ended chan struct{}
 }
 
+// claimFunc is told who claims which address on which interface, and for how long
+// the frame had waited.
+type claimFunc func(link string, addr netip.Addr, mac net.HardwareAddr, age time.Duration)
+
 // openSegment listens on the interface. claim is called for every frame that
 // claims an address, by any node, until close.
-func openSegment(l link, four, six bool, claim func(link string, addr netip.Addr, mac net.HardwareAddr)) (*segment, error) {
+func openSegment(l link, four, six bool, claim claimFunc) (*segment, error) {
 	s := &segment{link: l, conns: map[uint16]*packet.Conn{}, ended: make(chan struct{})}
 	for _, kind := range []struct {
 		wanted    bool
@@ -51,7 +56,12 @@ func openSegment(l link, four, six bool, claim func(link string, addr netip.Addr
 			return nil, err
 		}
 		s.conns[kind.etherType] = c
-		s.wg.Go(func() { s.listen(c, l.Name, claim) })
+		raw, err := stamped(c)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.wg.Go(func() { s.listen(raw, l.Name, claim) })
 	}
 	return s, nil
 }
@@ -68,13 +78,13 @@ var neighbourDiscovery = []bpf.Instruction{
 	bpf.RetConstant{Val: 0},
 }
 
-func (s *segment) listen(c *packet.Conn, name string, claim func(string, netip.Addr, net.HardwareAddr)) {
-	b := make([]byte, 512)
+func (s *segment) listen(raw syscall.RawConn, name string, claim claimFunc) {
+	b, oob := make([]byte, 512), make([]byte, 256)
 	for {
-		n, _, err := c.ReadFrom(b)
+		n, age, err := receive(raw, b, oob)
 		if err == nil {
 			if addr, mac, ok := claimOf(b[:n]); ok {
-				claim(name, addr, mac)
+				claim(name, addr, mac, age)
 			}
 			continue
 		}

@@ -103,6 +103,12 @@ type State struct {
 	// Lapsed counts kernel leases that ran out before their renewal although
 	// the lease still stood: short silences of a busy node.
 	Lapsed uint64
+	// Repaired counts how often others had changed the nftables tables.
+	Repaired uint64
+	// GuardEnds counts guards that ended, or were found stuck, and were replaced.
+	GuardEnds uint64
+	// Losses counts how often the carrier went.
+	Losses uint64
 	// Announced counts gratuitous ARPs and neighbour advertisements.
 	Announced uint64
 	// Conflicts are other nodes that claimed an address while this one answered

@@ -80,6 +80,7 @@ type VIP struct {
 	retry    time.Time // when to try again to have a fence
 	deadline int64     // the guard's
 	said     spoken
+	repairs  pace
 	open     bool // the lease stood at the last look
 	answered bool // and was one for answers
 
@@ -88,21 +89,28 @@ type VIP struct {
 	seenAt    time.Time
 	holding   bool
 	announces schedule
+	whole     bool // every address was there at the last look at the schedule
+	defence   defence
+	flaps     carrier
+	readds    pace
+	lost      error // interfaces that are not there
 	links     []link
 	have      []present
 	put       map[netip.Addr]time.Time // when we last added it, in this holding
 
-	mu       sync.Mutex // guards what is below
-	want     Want
-	offset   int64 // between the boot time and the monotonic clock when want came
-	ending   bool
-	released func(term uint64) []byte
-	words    int // how often released was replaced
-	facts    facts
-	state    State
-	changed  chan struct{}
-	restart  bool               // of the announcements
-	own      []net.HardwareAddr // the MACs of this machine
+	mu        sync.Mutex // guards what is below
+	want      Want
+	offset    int64 // between the boot time and the monotonic clock when want came
+	ending    bool
+	released  func(term uint64) []byte
+	words     int // how often released was replaced
+	facts     facts
+	state     State
+	changed   chan struct{}
+	restart   bool               // of the announcements
+	begun     time.Time          // of the lease that want is part of
+	contested bool               // somebody else has claimed an address
+	own       []net.HardwareAddr // the MACs of this machine
 }
 
 // spoken is the word that the guard would give, and for whom.
@@ -143,7 +151,7 @@ func New(cfg Config) (*VIP, error) {
 	if command == nil {
 		command = guardCommand
 	}
-	v.guard = &guardian{command: command, log: v.log, fd: -1, changed: v.guardChanged, fired: v.guardFired}
+	v.guard = &guardian{command: command, log: v.log, fd: -1, changed: v.guardChanged, ended: v.guardEnded, fired: v.guardFired}
 	return v, nil
 }
 
@@ -151,12 +159,15 @@ func New(cfg Config) (*VIP, error) {
 // been done. Before Run, and after it, nothing is done.
 func (v *VIP) Want(w Want) {
 	v.mu.Lock()
-	old := v.want
+	old, now := v.want, time.Now()
+	if w.Hold && (!old.Hold || old.Term != w.Term || !now.Before(old.Until)) {
+		v.begun = now
+	}
 	v.want, v.offset = w, clockOffset()
 	v.mu.Unlock()
 	// A later end of the same lease is looked at in its time, a quarter of a
 	// kernel lease away: it comes with every heartbeat.
-	if old.Hold != w.Hold || old.Answer != w.Answer || old.Term != w.Term || !time.Now().Before(old.Until) || w.Until.Before(old.Until) {
+	if old.Hold != w.Hold || old.Answer != w.Answer || old.Term != w.Term || !now.Before(old.Until) || w.Until.Before(old.Until) {
 		kick(v.leaseKick)
 	}
 }
@@ -304,11 +315,12 @@ type view struct {
 	held, answering, clear, carrier bool
 	fences                          Fences
 	readded, lapsed, conflicts      uint64
+	repaired, guards, losses        uint64
 	err                             string
 }
 
 func visible(s *State) view {
-	w := view{term: s.Term, held: s.Held, answering: s.Answering, clear: s.Clear, carrier: s.Carrier, fences: s.Fences, readded: s.Readded, lapsed: s.Lapsed}
+	w := view{term: s.Term, held: s.Held, answering: s.Answering, clear: s.Clear, carrier: s.Carrier, fences: s.Fences, readded: s.Readded, lapsed: s.Lapsed, repaired: s.Repaired, guards: s.GuardEnds, losses: s.Losses}
 	for _, c := range s.Conflicts {
 		w.conflicts += c.Count
 	}
@@ -320,6 +332,8 @@ func (v *VIP) guardChanged() {
 	v.learn(func(*facts, *State) {})
 	kick(v.leaseKick)
 }
+
+func (v *VIP) guardEnded() { v.learn(func(_ *facts, s *State) { s.GuardEnds++ }) }
 
 func (v *VIP) guardFired(r report) {
 	v.log.Warn("the guard has taken the addresses away: this process was silent for too long", "times", r.Fired, "err", r.Err)

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -97,39 +95,17 @@ var clusterWords = []Word{
 	member(Word{
 		Name: "quorum_loss",
 		Args: []Arg{{Name: "RULE", Type: TypeEnum, Among: []string{"hold", "fallback"}}},
-		Help: "what a node does without a majority of the peers [fallback for two peers, else hold]",
-		more: []string{
-			"under hold it gives the addresses up, and nobody has them until there is a majority again",
-			"under fallback, for two peers only, it goes by what it sees of the other one and of the network: see cluster.md",
-		},
-		set: func(s *Statement, l *Local) { setIfGiven(s, func(v Value) { l.QuorumLoss = v.Text }) },
-		reply: func(_ *Statement, _ *state.View, l *Local) string {
-			if l.Fallback() {
-				return line("fallback")
-			}
+		Help: "what a node does without a majority of the peers; this version: hold only",
+		more: []string{"under hold it gives the addresses up, and nobody has them until there is a majority again"},
+		set:  func(*Statement, *Local) {}, // there is only one rule
+		reply: func(*Statement, *state.View, *Local) string {
 			return line("hold")
 		},
-	}),
-	member(Word{
-		Name: "gateway",
-		Args: []Arg{{Name: "auto|ADDRESS|none", Type: TypeText}},
-		Help: "who has to answer if a node of two is to hold the addresses without the other [auto]",
-		more: []string{
-			"auto is the router of the default route on the interface of the addresses",
-			"none asks nobody: then only the carrier tells that the network is there",
-		},
-		set: func(s *Statement, l *Local) { setIfGiven(s, func(v Value) { l.Gateway = v.Text }) },
-		reply: func(_ *Statement, _ *state.View, l *Local) string {
-			return line(cmp.Or(l.Gateway, "auto"))
-		},
 		check: func(s *Statement) *Error {
-			if len(s.Args) == 0 || s.Args[0].Text == "auto" || s.Args[0].Text == "none" {
+			if len(s.Args) == 0 || s.Args[0].Text == "hold" {
 				return nil
 			}
-			if a, err := netip.ParseAddr(s.Args[0].Text); err == nil && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() {
-				return nil
-			}
-			return &Error{Pos: s.at(0), What: fmt.Sprintf("%q for gateway", s.Args[0].Text), Want: "auto, none, or the address of a router"}
+			return &Error{Pos: s.at(0), What: "quorum_loss fallback: deciding without a majority is not part of this version; add a third peer or a witness"}
 		},
 	}),
 	member(Word{
@@ -169,14 +145,18 @@ func member(w Word) Word {
 var clusterWord = Word{
 	Name: "cluster", Kind: KindRead, New: true, Places: InControl,
 	Args: []Arg{
-		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "transfer", "drain", "undrain"}, Optional: true},
+		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "transfer", "drain", "undrain", "remove", "recover"}, Optional: true},
 		{Name: "NODE", Type: TypeText, Optional: true},
+		{Name: "HOW", Type: TypeEnum, Among: []string{"force"}, Optional: true},
 	},
 	Help: "tell about the cluster, or act on it",
 	more: []string{
 		"with json: the same for programs",
+		"with digest: sums of what is replicated, equal on nodes that have the same",
 		"with transfer: another node takes the addresses, NODE or the best one",
 		"with drain: NODE holds no address until undrain",
+		"with remove: NODE is taken out of the cluster; with force also when no majority is left then",
+		"with recover: after the loss of a majority this node goes on alone; tells what is lost, and asks for the cluster's name as NODE",
 	},
 	check: clusterCheck,
 }
@@ -188,8 +168,12 @@ func clusterCheck(s *Statement) *Error {
 	switch what := s.Args[0].Text; {
 	case (what == "drain" || what == "undrain") && len(s.Args) == 1:
 		return &Error{Pos: s.at(0), What: "cluster " + what + " without a node", Want: "its name; the word cluster tells which there are"}
-	case what == "json" && len(s.Args) > 1:
-		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster json", s.Args[1].Text), Want: "the end of the line"}
+	case what == "remove" && len(s.Args) == 1:
+		return &Error{Pos: s.at(0), What: "cluster remove without a node", Want: "its name; the word cluster tells which there are"}
+	case len(s.Args) > 2 && what != "remove":
+		return &Error{Pos: s.at(2), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[2].Text, what), Want: "the end of the line"}
+	case (what == "json" || what == "digest") && len(s.Args) > 1:
+		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[1].Text, what), Want: "the end of the line"}
 	}
 	return nil
 }

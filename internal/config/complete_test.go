@@ -61,7 +61,7 @@ var completions = []struct {
 	{"pen --genk", []string{"--genkey"}, ""},
 	{"pen --cluster", []string{"--cluster", "--cluster-key"}, ""},
 	{"pen --cluster js", nil, "json"},
-	{"penctl addr cluster ", []string{"json", "transfer", "drain", "undrain"}, ""},
+	{"penctl addr cluster ", []string{"json", "digest", "transfer", "drain", "undrain"}, ""},
 	{"penctl addr acl 1 p", []string{"permit"}, "deny"},
 }
 

@@ -37,10 +37,16 @@ func (d *daemon) clusterWord(ctx context.Context, q question) error {
 		e := json.NewEncoder(q.w)
 		e.SetIndent("", "  ")
 		return e.Encode(d.member.picture())
+	case "digest":
+		return writeDigest(d.state.View(), q.w)
 	case "transfer":
 		err = d.member.node.Transfer(ctx, node)
 	case "drain":
 		err = d.member.node.Drain(ctx, d.signed(q.by), node)
+	case "remove":
+		err = d.removeWord(ctx, q)
+	case "recover":
+		err = d.recoverWord(ctx, q)
 	case "undrain":
 		err = d.member.node.Undrain(ctx, d.signed(q.by), node)
 	}
@@ -58,16 +64,7 @@ type picture struct {
 	Address  *addressPicture `json:"address,omitempty"` // of this node; nil: nothing to hold
 	Clients  int             `json:"clients"`           // in the tables of all services
 	Services int             `json:"services"`
-	Settled  bool            `json:"settled"`            // this node knows the settings
-	Alone    *alonePicture   `json:"fallback,omitempty"` // nil: it would not decide without a quorum
-}
-
-// alonePicture is what a node of two does without the other.
-type alonePicture struct {
-	Holder bool   `json:"holder"` // it holds the address without a quorum
-	Act    string `json:"act"`    // wait, probe, take, keep, release
-	Why    string `json:"why"`
-	Count  uint64 `json:"count"` // how often it was holder without a quorum since it started
+	Settled  bool            `json:"settled"` // this node knows the settings
 }
 
 // addressPicture is what the kernel of this node does.
@@ -80,6 +77,9 @@ type addressPicture struct {
 	Fences    vip.Fences     `json:"fences"`
 	Readded   uint64         `json:"readded"`
 	Lapsed    uint64         `json:"lapsed"`
+	Repaired  uint64         `json:"repaired"`
+	GuardEnds uint64         `json:"guard_ends"`
+	Losses    uint64         `json:"carrier_losses"`
 	Announced uint64         `json:"announced"`
 	Conflicts []vip.Conflict `json:"conflicts"`
 	Err       string         `json:"err,omitempty"`
@@ -94,10 +94,6 @@ func (m *member) picture() *picture {
 	if m.vip != nil {
 		p.Address = m.addressPicture()
 	}
-	if m.fall != nil && m.fall.asked() {
-		on, d, count := m.fall.standing()
-		p.Alone = &alonePicture{Holder: on, Act: d.Act.String(), Why: d.Why, Count: count}
-	}
 	p.believe()
 	return p
 }
@@ -106,7 +102,7 @@ func (m *member) picture() *picture {
 // last may be a second old.
 func (p *picture) believe() {
 	for i := range p.Members {
-		if m := &p.Members[i]; p.Leader != "" && !m.Leader && !m.Fallback {
+		if m := &p.Members[i]; p.Leader != "" && !m.Leader {
 			m.Holding = false
 		}
 	}
@@ -116,7 +112,8 @@ func (m *member) addressPicture() *addressPicture {
 	s := m.vip.State()
 	a := &addressPicture{
 		Held: s.Held, Answering: s.Answering, Carrier: s.Carrier, Fences: s.Fences,
-		Readded: s.Readded, Lapsed: s.Lapsed, Announced: s.Announced, Conflicts: s.Conflicts,
+		Readded: s.Readded, Lapsed: s.Lapsed, Repaired: s.Repaired,
+		GuardEnds: s.GuardEnds, Losses: s.Losses, Announced: s.Announced, Conflicts: s.Conflicts,
 	}
 	for _, v := range m.local.Load().VIPs {
 		a.Addresses = append(a.Addresses, vip.Address(v).String())
@@ -154,10 +151,6 @@ func (p *picture) quorum() string {
 	switch {
 	case p.Voters == 0:
 		return "not formed yet, waiting for a majority of the peers"
-	case !p.Quorum && p.Alone != nil && p.Alone.Holder:
-		return fmt.Sprintf("no quorum (fallback), %d of %d alive: nothing can be changed", p.Living, p.Voters)
-	case !p.Quorum && p.Alone != nil:
-		return fmt.Sprintf("no quorum (fallback), %d of %d alive: nothing can be changed; %s", p.Living, p.Voters, p.Alone.Why)
 	case !p.Quorum:
 		return fmt.Sprintf("no quorum, %d of %d alive: nothing can be changed, and nobody holds the address", p.Living, p.Voters)
 	}
@@ -177,12 +170,6 @@ func (p *picture) holder() string {
 			continue
 		}
 		text := fmt.Sprintf("holder %s since %s", p.nameOf(m), p.ago(m.HoldingSince))
-		if m.Self && m.Fallback {
-			return text + fmt.Sprintf(", HOLDER(fallback): %s", p.Alone.Why)
-		}
-		if m.Fallback {
-			return text + fmt.Sprintf(", HOLDER(fallback), heard %s", p.ago(m.Heard))
-		}
 		if m.Self {
 			return text + fmt.Sprintf(", lease for %d ms, term %d", max(p.Lease.Until.Sub(p.Now).Milliseconds(), 0), p.Term)
 		}
@@ -235,6 +222,7 @@ func (p *picture) troubles(w io.Writer) error {
 		if a.Held && !a.Fences.Guard {
 			lines = append(lines, "address: the guard does not answer")
 		}
+		lines = append(lines, a.meddled()...)
 		for _, c := range a.Conflicts {
 			lines = append(lines, fmt.Sprintf("address: %s was claimed by %s on %s, %d times, last %s", c.Addr, c.MAC, c.Link, c.Count, p.ago(c.Last)))
 		}
@@ -250,6 +238,24 @@ func (p *picture) troubles(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(lines, "\n"))
 	return err
+}
+
+// meddled tells how often others have changed what is this node's.
+func (a *addressPicture) meddled() (lines []string) {
+	for _, m := range []struct {
+		times uint64
+		text  string
+	}{
+		{a.Readded, "removed by others and added again"},
+		{a.Repaired, "nftables rules changed by others and made again"},
+		{a.GuardEnds, "guard ended and replaced"},
+		{a.Losses, "carrier lost"},
+	} {
+		if m.times > 0 {
+			lines = append(lines, fmt.Sprintf("address: %s, %d times since this node started", m.text, m.times))
+		}
+	}
+	return lines
 }
 
 // refused tells who was not let in for a reason that somebody has to mend. The
@@ -277,10 +283,8 @@ func (p *picture) heartbeat() time.Duration {
 
 func (p *picture) stateOf(m *cluster.MemberStatus) string {
 	switch {
-	case m.Holding && m.Alive && m.Fallback:
-		return "HOLDER(fallback)"
 	case m.Holding && m.Alive:
-		return "HOLDER(quorum)"
+		return "HOLDER"
 	case !m.Alive && m.Heard.IsZero():
 		return "silent"
 	case !m.Alive:
@@ -388,13 +392,7 @@ func (d *daemon) standing() string {
 		text += fmt.Sprintf(", the oldest for %d ms", f.UnreplicatedAge.Milliseconds())
 	}
 	if f.Holding {
-		mode := "HOLDER(quorum)"
-		if d.member.fall != nil {
-			if on, _, _ := d.member.fall.standing(); on {
-				mode = "HOLDER(fallback)"
-			}
-		}
-		text = "this node holds the address, " + mode + "; " + text
+		text = "this node holds the address; " + text
 	}
 	return text
 }

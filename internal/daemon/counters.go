@@ -81,6 +81,9 @@ func (m *member) counters(line func(string, any)) {
 	line("vip_held", v.Held)
 	line("vip_readded", v.Readded)
 	line("vip_lapsed", v.Lapsed)
+	line("vip_repaired", v.Repaired)
+	line("vip_guard_ends", v.GuardEnds)
+	line("vip_carrier_losses", v.Losses)
 	line("vip_announced", v.Announced)
 	conflicts := uint64(0)
 	for _, c := range v.Conflicts {

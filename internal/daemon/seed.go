@@ -75,18 +75,25 @@ func (m *member) reload(ctx context.Context, by, file string, statements []confi
 	if err != nil {
 		return "", err
 	}
+	if err := m.examineList(plan); err != nil {
+		return "", err
+	}
 	changes, err := m.take(ctx, by, plan.View, setAll(statements))
 	if err != nil {
 		return "", err
 	}
+	told, err := m.takeList(plan.Local.Membership)
+	if err != nil {
+		told = append(told, err.Error()) // the rest is in force
+	}
 	if words := m.local.Load().Differs(plan.Local.Membership); len(words) > 0 {
-		note = strings.Join(words, ", ") + ": as before until pen is started again"
+		told = append(told, strings.Join(words, ", ")+": as before until pen is started again")
 		m.log.Warn("the file has changed what counts only at the start", "words", words)
 	}
 	m.want = plan.View
 	m.node.SetDigest(digest(plan.View, plan.Local.Membership))
 	m.log.Info("settings read again", "file", file, "by", by, "changes", changes)
-	return note, nil
+	return strings.Join(told, "\n"), nil
 }
 
 // retakes is how often a file is merged anew because another node's was read at

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // guardName is what the second process of pen calls itself.
@@ -124,4 +126,27 @@ func (c *cell) run(ctx context.Context, dir string, argv ...string) (string, err
 		return out.String(), fmt.Errorf("run %s in %s: %w: %s", strings.Join(argv, " "), c.name, err, bytes.TrimSpace(out.Bytes()))
 	}
 	return out.String(), nil
+}
+
+// CPU is the time that the process has used.
+func (p *Process) CPU() (time.Duration, error) {
+	var ts unix.Timespec
+	// The clock of a process, as clock_getcpuclockid makes it.
+	if err := unix.ClockGettime(int32(^p.Pid<<3|2), &ts); err != nil {
+		return 0, fmt.Errorf("CPU time of process %d: %w", p.Pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// RSS is the memory of the process that is in use, in bytes.
+func (p *Process) RSS() (bytes int64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.Pid))
+	if err != nil {
+		return 0, err
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		return 0, fmt.Errorf("memory of process %d: %w", p.Pid, err)
+	}
+	return resident * int64(os.Getpagesize()), nil
 }

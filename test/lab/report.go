@@ -48,6 +48,8 @@ type Report struct {
 	// Addresses says when the virtual address came to a node's kernel or went, the
 	// state at the beginning included. It judges nothing.
 	Addresses []string
+	// Without is the longest time for which no node's kernel had the address.
+	Without time.Duration
 
 	// Late is the longest time by which an observer itself did not run, and Stall the
 	// longest that fell into the gap: so much of the gap may be the observer's.
@@ -69,10 +71,7 @@ func (w *Watch) Report(from, to time.Time) Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := window{from.Sub(w.began), to.Sub(w.began)}
-	r := Report{Err: w.err}
-	if w.lost > 0 {
-		r.Err = fmt.Errorf("%d observations found no room: make the watch shorter", w.lost)
-	}
+	r := Report{Err: w.trouble()}
 	r.requests(w.probes, t, w.lab.nodeName)
 	r.moves(w.probes, t)
 	r.owners(w.answers, t, w.lab.nodeName)
@@ -87,8 +86,17 @@ func (w *Watch) Report(from, to time.Time) Report {
 		}
 	}
 	r.Addresses = addressStory(w.addresses, t, w.lab.nodeName)
+	r.Without = without(w.addresses, t)
 	r.stalls(w.lateness, t)
 	return r
+}
+
+// trouble is why the observers are not to be trusted. It is called with mu held.
+func (w *Watch) trouble() error {
+	if w.lost > 0 {
+		return fmt.Errorf("%d observations found no room: make the watch shorter", w.lost)
+	}
+	return w.err
 }
 
 // stalls looks for what the observers themselves did not see.
@@ -258,6 +266,30 @@ func addressStory(all []addressChange, t window, name func(int) string) (story [
 		}
 	}
 	return story
+}
+
+// without is the longest time for which nobody had the address.
+func without(all []addressChange, t window) (longest time.Duration) {
+	has := map[int]bool{}
+	since := time.Duration(0) // without
+	for _, c := range all {
+		if c.has && len(has) == 0 && c.at >= t.from {
+			longest = max(longest, min(c.at, t.to)-max(since, t.from))
+		}
+		if has[c.node] = true; !c.has {
+			delete(has, c.node)
+		}
+		if len(has) == 0 {
+			since = c.at
+		}
+		if c.at > t.to {
+			return longest
+		}
+	}
+	if len(has) == 0 {
+		longest = max(longest, t.to-max(since, t.from))
+	}
+	return longest
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

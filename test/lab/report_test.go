@@ -105,3 +105,18 @@ func TestOwners(t *testing.T) {
 		t.Errorf("in a part of the time: got %d doubles, want 1", r.Doubles)
 	}
 }
+
+func TestWithout(t *testing.T) {
+	at := func(ms int, node int, has bool) addressChange {
+		return addressChange{time.Duration(ms) * time.Millisecond, node, has}
+	}
+	all := []addressChange{at(100, 0, true), at(500, 0, false), at(530, 0, true), at(700, 1, true), at(800, 0, false), at(900, 1, false), at(960, 1, true), at(1500, 1, false)}
+	for _, c := range []struct{ from, to, want int }{
+		{200, 1000, 60}, {200, 850, 30}, {0, 400, 100}, {600, 890, 0}, {940, 1000, 20}, {1400, 2000, 500}, {1600, 1700, 100}, {510, 520, 10},
+	} {
+		got := without(all, window{time.Duration(c.from) * time.Millisecond, time.Duration(c.to) * time.Millisecond})
+		if got != time.Duration(c.want)*time.Millisecond {
+			t.Errorf("from %d to %d ms: %v, want %d ms", c.from, c.to, got, c.want)
+		}
+	}
+}

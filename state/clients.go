@@ -1,0 +1,54 @@
+package state
+
+import "fmt"
+
+// SetClients makes these the known clients of a service, and no others, in the
+// order in which they came. It is for restoring a backup.
+type SetClients struct {
+	Service string
+	Clients []Visit
+}
+
+func (SetClients) op() opcode { return opSetClients }
+
+func (o SetClients) String() string {
+	return fmt.Sprintf("%s%d known clients", in(o.Service), len(o.Clients))
+}
+
+func (d *draft) setClients(o SetClients) error {
+	s, err := d.service(o.Service)
+	if err != nil {
+		return err
+	}
+	for _, v := range o.Clients {
+		if v.Server < None || v.Server >= MaxServers {
+			return fmt.Errorf("server %d is outside %d..%d", v.Server, None, MaxServers-1)
+		}
+	}
+	d.effects = append(d.effects, effect{table: s.clients, clear: true, visits: o.Clients, servers: len(s.Servers)})
+	return nil
+}
+
+// clear forgets all clients.
+func (t *Table) clear() {
+	for t.oldest != 0 {
+		t.remove(t.oldest.slot())
+	}
+}
+
+func (c *coder) visits(all *[]Visit) {
+	n := uint64(len(*all))
+	c.uint64(&n, MaxClients)
+	for i := uint64(0); i < n && c.err == nil; i++ {
+		if c.reading {
+			*all = append(*all, Visit{})
+		}
+		v := (*all)[i]
+		c.addr(&v.Client)
+		c.int(&v.Server)
+		c.uint32(&v.Ago)
+		if c.reading {
+			(*all)[i] = v
+		}
+	}
+}

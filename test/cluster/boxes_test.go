@@ -1,0 +1,262 @@
+//go:build linux
+
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"pen/test/lab"
+	"pen/test/rig"
+)
+
+// boxes is a lab with so many nodes, of which the list names only some at first.
+func boxes(t *testing.T, nodes int, peers string, more ...string) *suite {
+	t.Helper()
+	rig.NeedRoot(t)
+	bin := rig.Bin(t)
+	l, err := lab.New(lab.Config{Nodes: nodes})
+	must(t, err)
+	t.Cleanup(func() { must(t, l.Close()) })
+	c, err := l.NewCluster(bin, more...)
+	must(t, err)
+	s := &suite{l, c, t}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.confess(t)
+		}
+	})
+	s.list(t, peers, s.Nodes...)
+	return s
+}
+
+// list writes the file of nodes with other peers. They are given by the last part
+// of their addresses.
+func (s *suite) list(t testing.TB, peers string, nodes ...*lab.Node) {
+	t.Helper()
+	var all []string
+	for _, p := range strings.Fields(peers) {
+		all = append(all, "10.0.0."+p)
+	}
+	lines := strings.Split(s.Config, "\n")
+	i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "peers ") })
+	lines[i] = "peers " + strings.Join(all, " ")
+	for _, n := range nodes {
+		must(t, os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(strings.Join(lines, "\n")), 0o644))
+	}
+}
+
+// box is what `cluster json` says of a cluster and its boxes.
+type box struct {
+	Generation uint64      `json:"generation"`
+	Quorum     bool        `json:"quorum"`
+	Voters     int         `json:"voters"`
+	Living     int         `json:"living"`
+	Moves      int         `json:"moves"`
+	Members    []boxMember `json:"members"`
+}
+
+type boxMember struct {
+	ID       string `json:"id"`
+	Addr     string `json:"addr"`
+	Role     string `json:"role"`
+	Alive    bool   `json:"alive"`
+	Eligible bool   `json:"eligible"`
+	Holding  bool   `json:"holding"`
+	Priority int    `json:"priority"`
+}
+
+// String is the members of a cluster as a node sees them, in a line: the last part
+// of the address of each, and its role.
+func (b box) String() string {
+	var all []string
+	for _, m := range b.Members {
+		host, _, _ := strings.Cut(m.Addr, ":")
+		text := host[strings.LastIndex(host, ".")+1:] + " " + m.Role
+		if !m.Alive {
+			text += " dead"
+		}
+		all = append(all, text)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// priorities are those of the members in the order of their addresses.
+func (b box) priorities() string {
+	all := slices.Clone(b.Members)
+	slices.SortFunc(all, func(a, b boxMember) int { return strings.Compare(a.Addr, b.Addr) })
+	var text []string
+	for _, m := range all {
+		text = append(text, fmt.Sprint(m.Priority))
+	}
+	return strings.Join(text, " ")
+}
+
+func (s *suite) box(t testing.TB, n *lab.Node) (b box) {
+	t.Helper()
+	text, err := s.Ask(t.Context(), n, "cluster", "json")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &b)
+	}
+	if err != nil {
+		return box{} // it may not be up yet
+	}
+	return b
+}
+
+// seen waits until nodes see these members.
+func (s *suite) seen(t testing.TB, want string, nodes ...*lab.Node) {
+	t.Helper()
+	for _, n := range nodes {
+		var got box
+		if !rig.Eventually(30*time.Second, func() bool {
+			got = s.box(t, n)
+			return got.String() == want
+		}) {
+			t.Fatalf("%s sees %q, want %q:\n%s", n.Name, got, want, s.ask(t, n, "cluster"))
+		}
+	}
+}
+
+// retire stops pen on nodes, in good order.
+func (s *suite) retire(t testing.TB, nodes ...*lab.Node) {
+	t.Helper()
+	for _, n := range nodes {
+		s.Pen(n).Signal(syscall.SIGTERM)
+	}
+	for _, n := range nodes {
+		if status, ended := s.Pen(n).Wait(rig.Patience); !ended || status != 0 {
+			t.Fatalf("%s: ended %t with status %d, want 0", n.Name, ended, status)
+		}
+	}
+}
+
+// wipe takes the data of a node away.
+func wipe(t testing.TB, n *lab.Node) {
+	t.Helper()
+	must(t, os.RemoveAll(filepath.Join(n.Dir, "data")))
+}
+
+// alias gives a node one more address.
+func alias(t testing.TB, n *lab.Node, last string) {
+	t.Helper()
+	_, err := n.Run(t.Context(), "ip", "addr", "add", "10.0.0."+last+"/24", "dev", "eth0")
+	must(t, err)
+}
+
+// TestPeersByReload lets a list grow and shrink, and all its addresses change,
+// while clients come and go.
+func TestPeersByReload(t *testing.T) {
+	s := boxes(t, 4, "11 12 13")
+	three, four := s.Nodes[:3], s.Nodes[3]
+	must(t, s.Start(three...))
+	s.seen(t, "11 voter, 12 voter, 13 voter", three...)
+	w, err := s.Watch(clients)
+	must(t, err)
+	time.Sleep(1500 * time.Millisecond)
+	before, from := s.lapses(t), time.Now()
+	holder := s.holder(t)
+
+	reload := func(peers string, nodes ...*lab.Node) {
+		t.Helper()
+		s.list(t, peers, s.Nodes...)
+		for _, n := range nodes {
+			if text := s.ask(t, n, "reload"); text != "" {
+				t.Errorf("%s: reload says %q", n.Name, text)
+			}
+		}
+	}
+	// One more; who is listed and not there yet is not waited for.
+	reload("11 12 13 14", three...)
+	must(t, s.Start(four))
+	s.seen(t, "11 voter, 12 voter, 13 voter, 14 voter", s.Nodes...)
+	// One less. It is alive, and does not disturb.
+	reload("11 12 13", three...)
+	s.seen(t, "11 voter, 12 voter, 13 voter", three...)
+	s.retire(t, four)
+	// Another role, other priorities: nobody moves for that.
+	witness := s.others(holder)[0]
+	if witness == four {
+		witness = s.others(holder)[1]
+	}
+	last := witness.Addr.As4()[3]
+	list := strings.Replace("11 12 13", fmt.Sprint(last), fmt.Sprint(last, ":witness"), 1)
+	reload(list, three...)
+	s.seen(t, strings.Replace("11 voter, 12 voter, 13 voter", fmt.Sprint(last, " voter"), fmt.Sprint(last, " witness"), 1), three...)
+	reload("11:prio=3 12:prio=2 13:prio=1", three...)
+	for i, n := range three { // it is told within half a second
+		if !rig.Eventually(rig.Patience, func() bool { return s.box(t, n).priorities() == "3 2 1" }) {
+			t.Errorf("pen%d sees the priorities %s, want 3 2 1", i+1, s.box(t, n).priorities())
+		}
+	}
+	r := w.Report(from, time.Now())
+	t.Log(r)
+	must(t, r.Err)
+	if got := s.holder(t); got != holder {
+		t.Errorf("the address has moved from %s to %s", holder.Name, got.Name)
+	}
+	fault{smooth: true, stays: true}.judgeConnects(t, r, lab.Report{}, before, s.lapses(t))
+	if len(r.Owners) != 1 || r.Doubles > 0 || r.Moved > 0 {
+		t.Error("want one node that answers, all the time")
+	}
+
+	// All addresses: the list first, then the nodes, the holder last.
+	for i, n := range three {
+		alias(t, n, fmt.Sprint(21+i))
+	}
+	s.list(t, "21 22 23", three...)
+	for _, n := range three {
+		if text := s.ask(t, n, "reload"); !strings.Contains(text, n.Addr.String()+", this node's own address, is not among them") {
+			t.Errorf("%s: reload says %q", n.Name, text)
+		}
+	}
+	from = time.Now()
+	order := slices.DeleteFunc(slices.Clone(three), func(n *lab.Node) bool { return n == holder })
+	for _, n := range append(order, holder) {
+		s.retire(t, n)
+		must(t, s.Start(n))
+		if !rig.Eventually(rig.Patience, func() bool { b := s.box(t, n); return b.Voters == 3 && b.Living == 3 }) {
+			t.Fatalf("%s is not back:\n%s", n.Name, s.ask(t, n, "cluster"))
+		}
+	}
+	s.seen(t, "21 voter, 22 voter, 23 voter", three...)
+	r = w.Report(from, time.Now())
+	t.Log(r)
+	if r.Doubles > 0 || r.Moved > 0 || r.Gap > gapLimit {
+		t.Error("want one node answering at any time, and every client at its server")
+	}
+}
+
+// TestAddressesOfAll starts all nodes at other addresses at once, with their data.
+func TestAddressesOfAll(t *testing.T) {
+	s := boxes(t, 3, "11 12 13")
+	must(t, s.Start(s.Nodes...))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	known := s.servers(t)
+	s.ask(t, s.Nodes[0], "server", "0", "max", "77")
+	s.retire(t, s.Nodes...)
+	for i, n := range s.Nodes {
+		// One of them gets an address that another one had.
+		alias(t, n, fmt.Sprint(20+i))
+	}
+	s.list(t, "20 21 22", s.Nodes...)
+	must(t, s.Start(s.Nodes...))
+	s.seen(t, "20 voter, 21 voter, 22 voter", s.Nodes...)
+	s.holder(t)
+	if text := s.ask(t, s.Nodes[2], "servers"); !strings.Contains(text, "max 77") {
+		t.Errorf("the settings of before are gone: %s", text)
+	}
+	for client, server := range s.servers(t) {
+		if known[client] != server {
+			t.Errorf("client %d: got %s, want %s as before", client, server, known[client])
+		}
+	}
+}
