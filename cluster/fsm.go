@@ -18,6 +18,7 @@ import (
 type fsm struct {
 	machine *state.Machine
 	bytes   atomic.Int64 // of commands since the last snapshot
+	turn    sync.Mutex   // held while the machine is worked with
 
 	mu      sync.Mutex
 	applied uint64
@@ -39,12 +40,14 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // ApplyBatch applies commands and gives a state.Result for each.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
+	f.turn.Lock()
 	for i, l := range logs {
 		if l.Type == raft.LogCommand {
 			results[i] = f.machine.ApplyBytes(l.Data)
 			f.bytes.Add(int64(len(l.Data)))
 		}
 	}
+	f.turn.Unlock()
 	f.reach(logs[len(logs)-1].Index)
 	return results
 }
@@ -75,6 +78,8 @@ func (f *fsm) last() uint64 {
 
 // Snapshot takes microseconds; Persist runs beside Apply.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	f.turn.Lock()
+	defer f.turn.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.bytes.Store(0)
@@ -89,7 +94,10 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if err := f.machine.Restore(r); err != nil {
+	f.turn.Lock()
+	err := f.machine.Restore(r)
+	f.turn.Unlock()
+	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	f.reach(binary.BigEndian.Uint64(head[:]))

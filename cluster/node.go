@@ -462,6 +462,13 @@ func (n *Node) Fresh() bool {
 // View returns the state as this node knows it.
 func (n *Node) View() *state.View { return n.machine.View() }
 
+// Snapshot returns the state as this node knows it. The caller releases it.
+func (n *Node) Snapshot() *state.Snapshot {
+	n.fsm.turn.Lock()
+	defer n.fsm.turn.Unlock()
+	return n.machine.Snapshot()
+}
+
 // Watch returns a channel that is closed when the view changes, see
 // state.Machine.
 func (n *Node) Watch() <-chan struct{} { return n.machine.Watch() }

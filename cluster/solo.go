@@ -90,6 +90,13 @@ func (s *Solo) Chown(uid, gid int) error {
 // View returns the state as it is.
 func (s *Solo) View() *state.View { return s.machine.View() }
 
+// Snapshot returns the state as it is. The caller releases it.
+func (s *Solo) Snapshot() *state.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine.Snapshot()
+}
+
 // Watch returns a channel that is closed when the view changes, see
 // state.Machine.
 func (s *Solo) Watch() <-chan struct{} { return s.machine.Watch() }

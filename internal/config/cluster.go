@@ -145,9 +145,9 @@ func member(w Word) Word {
 var clusterWord = Word{
 	Name: "cluster", Kind: KindRead, New: true, Places: InControl,
 	Args: []Arg{
-		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "transfer", "drain", "undrain", "remove", "recover"}, Optional: true},
+		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "diff", "log", "transfer", "drain", "undrain", "rehearse", "backup", "restore", "remove", "recover"}, Optional: true},
 		{Name: "NODE", Type: TypeText, Optional: true},
-		{Name: "HOW", Type: TypeEnum, Among: []string{"force"}, Optional: true},
+		{Name: "HOW", Type: TypeEnum, Among: []string{"force", "clients"}, Optional: true},
 	},
 	Help: "tell about the cluster, or act on it",
 	more: []string{
@@ -157,6 +157,11 @@ var clusterWord = Word{
 		"with drain: NODE holds no address until undrain",
 		"with remove: NODE is taken out of the cluster; with force also when no majority is left then",
 		"with recover: after the loss of a majority this node goes on alone; tells what is lost, and asks for the cluster's name as NODE",
+		"with diff: the lines that only this node's file has, -, or NODE's, and only the cluster, +",
+		"with log: the last changes of settings, a number says how many",
+		"with rehearse: the addresses move to NODE and back, and how long nobody answered is measured; with check it only tells the plan",
+		"with backup FILE: the settings into a file, and with the word clients the known clients too",
+		"with restore FILE: all of that as it was; of another cluster with the word force",
 	},
 	check: clusterCheck,
 }
@@ -170,12 +175,11 @@ func clusterCheck(s *Statement) *Error {
 		return &Error{Pos: s.at(0), What: "cluster " + what + " without a node", Want: "its name; the word cluster tells which there are"}
 	case what == "remove" && len(s.Args) == 1:
 		return &Error{Pos: s.at(0), What: "cluster remove without a node", Want: "its name; the word cluster tells which there are"}
-	case len(s.Args) > 2 && what != "remove":
-		return &Error{Pos: s.at(2), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[2].Text, what), Want: "the end of the line"}
 	case (what == "json" || what == "digest") && len(s.Args) > 1:
 		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[1].Text, what), Want: "the end of the line"}
+	default:
+		return clusterTaskCheck(s, what)
 	}
-	return nil
 }
 
 // path is a relative path as its text means it.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,8 +17,21 @@ import (
 // for its owner alone. A symbolic link stays one, and its target is replaced;
 // what is not a regular file is refused, and so is another's link in a directory
 // that everybody can write to.
-func Save(path string, v *state.View, l Local, now time.Time) (err error) {
-	named := path
+func Save(path string, v *state.View, l Local, now time.Time) error {
+	return save(path, true, func(w io.Writer, target string) error {
+		l := l.movedTo(path)
+		l.File = target // as the original says
+		return Write(w, v, l, now)
+	})
+}
+
+// SaveSecret writes a file as Save does, which is then for its owner alone, also
+// if it was there before.
+func SaveSecret(path string, write func(io.Writer) error) error {
+	return save(path, false, func(w io.Writer, _ string) error { return write(w) })
+}
+
+func save(path string, keep bool, write func(w io.Writer, target string) error) (err error) {
 	path, old, err := target(path)
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
@@ -34,12 +48,10 @@ func Save(path string, v *state.View, l Local, now time.Time) (err error) {
 			err = fmt.Errorf("save %s: %w", path, err)
 		}
 	}()
-	l = l.movedTo(named)
-	l.File = path // as the original says
-	if err := Write(file, v, l, now); err != nil {
+	if err := write(file, path); err != nil {
 		return err
 	}
-	if old != nil {
+	if old != nil && keep {
 		keepOwner(file, old)
 		if err := file.Chmod(old.Mode().Perm()); err != nil {
 			return err

@@ -12,6 +12,7 @@ type agreement interface {
 	Propose(context.Context, state.Command) (state.Result, error)
 	View() *state.View
 	Watch() <-chan struct{}
+	Snapshot() *state.Snapshot
 	Chown(uid, gid int) error
 	Run(context.Context) error
 	Close() error

@@ -19,6 +19,9 @@ var errAlone = errors.New("this node stands alone: the words cluster, cluster_ke
 
 // clusterWord answers and carries out `cluster ...`.
 func (d *daemon) clusterWord(ctx context.Context, q question) error {
+	if task := clusterTasks[q.word(0)]; task != nil {
+		return task(d, ctx, q)
+	}
 	if d.member == nil {
 		return refuse(q.w, errAlone)
 	}
@@ -133,7 +136,8 @@ func (p *picture) table(w io.Writer) error {
 	fmt.Fprintf(w, "cluster %s, seen from %s: %s\n", p.Cluster, p.name(p.Self.String()), p.quorum())
 	fmt.Fprintf(w, "%s\n", p.holder())
 	fmt.Fprintf(w, "%s\n", p.moves())
-	fmt.Fprintf(w, "%s\n\n", p.replication())
+	fmt.Fprintf(w, "%s\n", p.replication())
+	fmt.Fprintf(w, "%s\n\n", p.level())
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tROLE\tSTATE\tADDRESS\tPRIO\tAPPLIED\tLAG\tELIGIBLE\tVERSION\tFILE")
 	for i := range p.Members {

@@ -17,6 +17,7 @@ import (
 func three() *picture {
 	now := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
 	p := &picture{Now: now, Clients: 1234, Services: 1, Settled: true, Address: &addressPicture{Carrier: true}}
+	p.Level = cluster.LevelStatus{Now: 2, Known: 2}
 	p.Cluster, p.Term, p.Quorum, p.Voters, p.Living = "shop", 7, true, 3, 3
 	for i := range 3 {
 		m := cluster.MemberStatus{
@@ -50,6 +51,7 @@ func TestClusterTable(t *testing.T) {
 holder pen1 since 1m0s ago, term 7, heard 80ms ago
 moves 2, the last from pen3 to pen1 1m0s ago in term 7: released
 clients 1234, not replicated 12, the oldest for 8ms (pen1's figures)
+state level 2
 
 NODE   ROLE   STATE    ADDRESS         PRIO  APPLIED  LAG  ELIGIBLE  VERSION  FILE
 pen1   voter  HOLDER   10.0.0.11:7950  0     99       0    yes       1.0      same
@@ -79,6 +81,7 @@ func TestClusterTableOfTrouble(t *testing.T) {
 holder unknown; it was pen1, last heard 9s ago
 moves 2, the last from pen3 to pen1 1m0s ago in term 7: released
 clients 1234
+state level 2
 
 NODE   ROLE   STATE          ADDRESS         PRIO  APPLIED  LAG  ELIGIBLE          VERSION  FILE
 pen1   voter  silent for 9s  10.0.0.11:7950  0     99       0    no: not heard of  1.0      same

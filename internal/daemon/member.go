@@ -30,6 +30,7 @@ type member struct {
 	notify *notifier // nil: nobody to tell
 	holder holder
 	self   config.Peer
+	prober *prober
 
 	holding context.Context
 	stop    context.CancelFunc // ends holding
@@ -51,6 +52,7 @@ func (d *daemon) join(plan *config.Plan) (*member, error) {
 	m := &member{daemon: d, want: plan.View, held: make(chan struct{}), turned: make(chan struct{}, 1)}
 	m.holding, m.stop = context.WithCancel(context.Background())
 	local := d.local.Load()
+	m.prober = newProber(m.isVirtual)
 	self, err := selfOf(local)
 	if err != nil {
 		return nil, err
@@ -68,7 +70,7 @@ func (d *daemon) join(plan *config.Plan) (*member, error) {
 	c := cluster.Config{
 		Name: local.Cluster, Key: key, Self: self.Addr, Node: nodeName(), Dir: local.DataDir,
 		Heartbeat: local.Timing(), Preempt: local.Preempt,
-		Version: d.version, Digest: digest(plan.View, local.Membership), Log: d.log,
+		Version: d.version, Digest: digest(plan.View, local.Membership), Answer: m.answerNode, Log: d.log,
 	}
 	for _, p := range local.Peers {
 		c.Peers = append(c.Peers, cluster.Peer(p))
@@ -133,6 +135,7 @@ func (m *member) run(ctx context.Context) error {
 	group.Go(func() error { return m.node.Run(agreeing) })
 	group.Go(func() error { m.found(agreeing); return nil })
 	group.Go(func() error { m.report(agreeing); return nil })
+	group.Go(func() error { m.prober.run(agreeing); return nil })
 	telling, told := context.WithCancel(always)
 	defer told()
 	if m.notify != nil {
