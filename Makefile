@@ -4,7 +4,7 @@ GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo try test race lint vet peers fuzz bench bench-failover clean
+.PHONY: build demo try test race lint vet peers fuzz bench bench-failover chaos clean
 
 build: ## bin/pen and bin/penctl: static, stripped, reproducible
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/pen ./cmd/penctl
@@ -37,6 +37,11 @@ bench: build peers ## beside haproxy, the original pen and nginx; rewrites docs/
 
 bench-failover: build peers ## beside keepalived + haproxy, in network namespaces (root); rewrites its part of docs/benchmarks.md
 	go run ./bench/failover -bin bin -markdown docs/benchmarks.md
+
+FAULTS ?= 1000
+SEED ?= 0
+chaos: build ## FAULTS random faults drawn from SEED (0: any), in network namespaces (root); rewrites its part of docs/chaos.md
+	go run ./test/chaos -bin bin -faults $(FAULTS) -seed $(SEED) -markdown docs/chaos.md
 
 clean:
 	rm -rf bin

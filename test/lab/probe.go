@@ -133,7 +133,7 @@ func (p *prober) tick() {
 			p.land(f, silent)
 		}
 	}
-	if len(p.flights) < maxFlying {
+	if len(p.flights) < maxFlying && !p.w.resting.Load() {
 		p.begin(now)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,8 @@ type Watch struct {
 	stop  chan struct{}
 	once  sync.Once
 	wg    sync.WaitGroup
+
+	resting atomic.Bool
 
 	mu        sync.Mutex // guards the rest
 	probes    []probe    // in the order of their starts
@@ -82,6 +85,10 @@ func (w *Watch) Stop() {
 	w.once.Do(func() { close(w.stop) })
 	w.wg.Wait()
 }
+
+// Rest lets no new client come, or lets them come again. Nobody is answered
+// meanwhile.
+func (w *Watch) Rest(rest bool) { w.resting.Store(rest) }
 
 func (w *Watch) stopped() bool {
 	select {
