@@ -147,6 +147,7 @@ func (w *Wire) welcome(ctx context.Context, c *rawConn) (*wireConn, *RefusedErro
 	ours := w.Hello()
 	ours.Purpose = theirs.Purpose
 	refused := ours.fits(theirs)
+	w.notice(refused)
 	if id, err := certifiedNode(t); err != nil || id != theirs.Node {
 		refused = &RefusedError{Reason: BadHello, Detail: "the certificate names another node", Hello: theirs}
 	}

@@ -211,6 +211,14 @@ func (e *elector) matches(id string, q *raft.AppendEntriesRequest) {
 	}
 }
 
+// contacted tells whether a node has acknowledged something of this leader's that
+// is no older than that.
+func (e *elector) contacted(id string, within time.Duration) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return time.Since(e.rules.acks[id].sent) <= within
+}
+
 // has tells whether a follower has the log of that term up to there.
 func (e *elector) has(id string, term, index uint64) bool {
 	e.mu.Lock()

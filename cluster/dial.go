@@ -68,6 +68,7 @@ func (w *Wire) introduce(ctx context.Context, c *rawConn, p Purpose) (*wireConn,
 		return nil, &RefusedError{Reason: BadHello, Detail: "the certificate names another node", Hello: a.hello}
 	}
 	if refused := ours.fits(a.hello); refused != nil {
+		w.notice(refused)
 		return nil, refused
 	}
 	if a.hello.Purpose != p {

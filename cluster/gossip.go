@@ -412,10 +412,11 @@ func (g *Gossip) changeTo(m Member) {
 // replace forgets nodes that are gone for good. A wiped machine comes back with
 // another id at the same address.
 func (g *Gossip) replace(now time.Time) {
+	self := g.wire.Hello().Addr
 	for id, o := range g.members {
 		switch {
 		case o.State == Alive:
-		case g.aliveAt(o.Addr), !slices.Contains(g.peers, o.Addr) && now.Sub(o.Since) > deadKept:
+		case o.Addr == self, g.aliveAt(o.Addr), !slices.Contains(g.peers, o.Addr) && now.Sub(o.Since) > deadKept:
 			delete(g.members, id)
 		}
 	}

@@ -124,6 +124,9 @@ type papers struct {
 	// Recover tells that this node is to become the only member, in this generation:
 	// raft has not been told yet.
 	Recover bool `json:"recover,omitempty"`
+	// Overtaken is the generation in which the cluster was recovered without this
+	// node; zero: it was not, as far as is known.
+	Overtaken uint64 `json:"overtaken,omitempty"`
 }
 
 // archive is the directory of a node.

@@ -53,7 +53,10 @@ func (n *Node) roster(k *core) roster {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id, h := range n.notes {
-		if time.Since(h.at) < 3*noteEvery {
+		// What was heard last may be more than a second old: a vote that is counted on
+		// has to be there now. A member of raft's answers heartbeats.
+		member := r.server(id.String()) >= 0
+		if n.alive(id, h.at) && k.links.connected(id.String()) && (!member || k.elector.contacted(id.String(), 2*n.cfg.Heartbeat)) {
 			r.alive[id] = h
 		}
 	}

@@ -82,6 +82,7 @@ type Node struct {
 	led     chan struct{} // this node leads a new term
 	down    chan struct{} // closed when Run ends
 	moving  sync.Mutex    // held by the transfer under way
+	later   atomic.Uint64 // generation that has overtaken this node; zero: none
 
 	recoveries chan recovery
 
@@ -194,6 +195,8 @@ func (n *Node) openWire(p papers) (err error) {
 		return err
 	}
 	n.streams = n.wire
+	n.later.Store(p.Overtaken)
+	n.wire.later = n.overtaken
 	n.gossip = NewGossip(n.wire, cfg.Key, listed, cfg.Log)
 	n.former = newFormer(cfg.Self, listed, n.streams, p, n.archive.save, max(cfg.Heartbeat/2, 100*time.Millisecond), cfg.Log)
 	n.former.brings = n.bring
@@ -348,6 +351,9 @@ func (n *Node) take(ctx context.Context) error {
 			err = n.reduce()
 		}
 		if err == nil {
+			n.mu.Lock()
+			clear(n.notes) // they are of the others of before
+			n.mu.Unlock()
 			k, err = n.enter(false, n.cfg.Heartbeat) // as after a start
 		}
 		r.done <- err
@@ -485,7 +491,7 @@ func (n *Node) Chown(uid, gid int) error {
 // Lease is this node's lease as it is now. Until moves on without notice.
 func (n *Node) Lease() Lease {
 	k := n.core.Load()
-	if k == nil {
+	if k == nil || n.later.Load() != 0 {
 		return Lease{}
 	}
 	l := k.elector.lease()

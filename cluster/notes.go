@@ -139,6 +139,9 @@ func (n *Node) note() note {
 	if self.Witness {
 		o.Why = "witness"
 	}
+	if why := n.behind(); why != "" {
+		o.Eligible, o.Why = false, why
+	}
 	if leads && n.lead.Term > 0 {
 		l := n.lead
 		l.AgoMS = time.Since(l.since).Milliseconds()

@@ -14,10 +14,6 @@ type list struct {
 	preempt time.Duration
 }
 
-func (l *list) has(a netip.AddrPort) bool {
-	return slices.ContainsFunc(l.peers, func(p Peer) bool { return p.Addr == a })
-}
-
 // errNotFormed says that the list can not be changed yet: it decides who forms
 // the cluster, and two lists might form two.
 var errNotFormed = errors.New("this node is not part of a cluster yet, and the list that it was started with is the one that it forms it by")
@@ -51,9 +47,6 @@ func (n *Node) SetPeers(peers []Peer, preempt time.Duration) error {
 	n.tell()
 	return nil
 }
-
-// listed tells whether an address is in this node's list.
-func (n *Node) listed(a netip.AddrPort) bool { return n.list.Load().has(a) }
 
 // setPeers says who is expected from now on, and what of this node's hello
 // follows the list. Streams that stand keep the hello that they began with.

@@ -66,6 +66,8 @@ func (n *Node) recoverable(confirm string) error {
 	switch {
 	case self.Role == roleAbsent || self.ID.IsZero():
 		return errors.New("this node is not a member of the cluster; recover on one that is")
+	case n.behind() != "":
+		return errors.New(n.behind())
 	case s.Quorum:
 		return fmt.Errorf("there is a quorum, %d of %d alive: nothing is lost; a single node is taken out with remove", s.Living, s.Voters)
 	}
@@ -113,6 +115,17 @@ func (h Hello) generations(peer Hello) string {
 
 // wipe is what makes a node a new one.
 const wipe = "the directory cluster in its data_dir"
+
+// notice tells of a peer that belongs to a later generation. Its certificate is
+// one of the cluster's key.
+func (w *Wire) notice(r *RefusedError) {
+	if w.later == nil || r == nil || r.Reason != OtherFormation {
+		return
+	}
+	if ours := w.Hello(); ours.Formation == r.Hello.Formation && ours.Generation < r.Hello.Generation {
+		w.later(r.Hello)
+	}
+}
 
 // reduce makes this node raft's only member, if a recovery is to happen. Raft does
 // not run. Its log becomes a snapshot, so that no change of members is left in it.

@@ -148,3 +148,19 @@ func (n *Node) expelled(r removal) {
 	}
 	n.tell()
 }
+
+// tellOut says of those who are absent that they were removed.
+func (n *Node) tellOut(members []MemberStatus) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range members {
+		m := &members[i]
+		by := n.notes[m.ID].Out
+		if m.Self {
+			by = n.outBy
+		}
+		if m.Role == roleAbsent && by != "" {
+			m.Why = "removed by " + by + "; it takes part again when it is started again"
+		}
+	}
+}

@@ -136,6 +136,7 @@ func (n *Node) Status() NodeStatus {
 			Priority: int(g.Priority), Heartbeat: g.Heartbeat, StateVersion: g.StateVersion, Version: g.Meta.Version, Digest: g.Meta.Digest,
 		})
 	}
+	n.tellOut(s.Members)
 	s.Quorum = s.Voters > 0 && s.Living >= s.Voters/2+1
 	return s
 }

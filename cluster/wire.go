@@ -57,6 +57,7 @@ type Wire struct {
 	udp      net.PacketConn
 	accepted map[Purpose]chan Stream
 	refusals refusals
+	later    func(peer Hello) // one of a later generation was met; nil: nobody wants to know; set before Run
 
 	mu      sync.Mutex // guards what follows
 	hello   Hello

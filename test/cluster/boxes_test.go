@@ -260,3 +260,215 @@ func TestAddressesOfAll(t *testing.T) {
 		}
 	}
 }
+
+// says waits until a node has logged a line with all these words.
+func (s *suite) says(t testing.TB, n *lab.Node, words ...string) {
+	t.Helper()
+	said := func() bool {
+		return slices.ContainsFunc(strings.Split(s.Pen(n).Log(), "\n"), func(line string) bool {
+			return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
+		})
+	}
+	if !rig.Eventually(rig.Patience, said) {
+		t.Errorf("%s has no line with %q in its log", n.Name, words)
+	}
+}
+
+// refuses gives a command that must be refused with these words.
+func (s *suite) refuses(t testing.TB, n *lab.Node, command string, words ...string) {
+	t.Helper()
+	text, err := s.Ask(t.Context(), n, strings.Fields(command)...)
+	if err == nil {
+		t.Errorf("%s on %s is not refused: %q", command, n.Name, text)
+	}
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			t.Errorf("%s on %s: no %q in %q", command, n.Name, w, text)
+		}
+	}
+}
+
+func TestRemove(t *testing.T) {
+	s := boxes(t, 3, "11 12 13")
+	must(t, s.Start(s.Nodes...))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	w, err := s.Watch(clients)
+	must(t, err)
+	time.Sleep(1500 * time.Millisecond)
+	holder := s.holder(t)
+	out, stays := s.others(holder)[0], s.others(holder)[1]
+	from := time.Now()
+	s.ask(t, stays, "cluster", "remove", out.Name)
+	without := strings.Replace("11 voter, 12 voter, 13 voter", out.Addr.String()[7:]+" voter", out.Addr.String()[7:]+" absent", 1)
+	s.seen(t, without, s.Nodes...)
+	s.says(t, out, "this node was removed from the cluster", "control")
+	time.Sleep(2 * time.Second) // it is alive and listed, and stays out
+	s.seen(t, without, s.Nodes...)
+	for _, n := range s.Nodes {
+		if text := s.ask(t, n, "cluster"); !strings.Contains(text, "removed by control") || !strings.Contains(text, "started again") {
+			t.Errorf("%s does not tell that %s was removed:\n%s", n.Name, out.Name, text)
+		}
+	}
+	r := w.Report(from, time.Now())
+	t.Log(r)
+	if got := s.holder(t); got != holder || len(r.Owners) != 1 || r.Gap > gapLimit {
+		t.Errorf("removing %s has disturbed %s", out.Name, holder.Name)
+	}
+	s.refuses(t, stays, "cluster remove nobody", "no member is called")
+	s.retire(t, out)
+	must(t, s.Start(out))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+
+	// Without a majority of those that would be left only by force.
+	s.Pen(out).Signal(syscall.SIGKILL)
+	s.Pen(out).Wait(rig.Patience)
+	if !rig.Eventually(rig.Patience, func() bool { return s.box(t, holder).Living == 2 }) {
+		t.Fatal("the dead node is not missed")
+	}
+	s.refuses(t, holder, "cluster remove "+stays.Name, "of the 2 voters that would be left 1 are heard", "force")
+	// Who holds hands over first.
+	s.ask(t, stays, "cluster", "remove", out.Name)
+	must(t, s.Start(out))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	s.well(t)
+	s.ask(t, stays, "cluster", "remove", holder.Name)
+	if got := s.holder(t); got == holder {
+		t.Errorf("%s was removed and holds the address", holder.Name)
+	}
+	s.says(t, holder, "this node was removed from the cluster")
+}
+
+// TestRecover loses a majority, goes on with the one that is left, and gets the
+// others back: one that was wiped, one that was not.
+func TestRecover(t *testing.T) {
+	s := boxes(t, 3, "11 12 13", "no hash")
+	must(t, s.Start(s.Nodes...))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	known := s.servers(t)
+	keeps := s.Nodes[0]
+	s.ask(t, s.Nodes[1], "server", "0", "max", "77")
+	s.refuses(t, keeps, "cluster recover shop", "there is a quorum, 3 of 3 alive")
+	for _, n := range s.Nodes[1:] {
+		s.Pen(n).Signal(syscall.SIGKILL)
+		s.Pen(n).Wait(rig.Patience)
+	}
+	if !rig.Eventually(rig.Patience, func() bool { return !s.box(t, keeps).Quorum }) {
+		t.Fatal("there is still a quorum")
+	}
+	s.refuses(t, keeps, "cluster recover", "10.0.0.12", "10.0.0.13", "cluster recover shop", "Make sure")
+	s.refuses(t, keeps, "cluster recover store", "cluster recover shop")
+	from := time.Now()
+	if text := s.ask(t, keeps, "cluster", "recover", "shop"); !strings.Contains(text, "generation 2") {
+		t.Errorf("recover says %q", text)
+	}
+	if got := s.holder(t); got != keeps {
+		t.Fatalf("%s holds the address", got.Name)
+	}
+	t.Logf("from the command to the first answer: %v", time.Since(from).Round(time.Millisecond))
+	for client, server := range s.servers(t) {
+		if known[client] != server {
+			t.Errorf("client %d: got %s, want %s as before", client, server, known[client])
+		}
+	}
+	if text := s.ask(t, keeps, "servers"); !strings.Contains(text, "max 77") {
+		t.Errorf("the settings of before are gone: %s", text)
+	}
+
+	// The others, as they were, are a majority of the old cluster.
+	old := s.Nodes[1:]
+	must(t, s.Start(old...))
+	for _, n := range old {
+		s.says(t, n, "the cluster was recovered without this node", "stop pen here")
+		if !rig.Eventually(rig.Patience, func() bool {
+			return strings.Contains(s.ask(t, n, "cluster"), "the cluster was recovered without this node")
+		}) {
+			t.Errorf("%s does not tell what is to be done:\n%s", n.Name, s.ask(t, n, "cluster"))
+		}
+		s.says(t, keeps, "it is from before the cluster was recovered", n.Addr.String())
+	}
+	time.Sleep(time.Second)
+	for _, n := range old {
+		for _, m := range s.box(t, n).Members {
+			if m.Eligible || m.Holding {
+				t.Errorf("%s believes that %s can hold the address", n.Name, m.Addr)
+			}
+		}
+	}
+	if got := s.holder(t); got != keeps {
+		t.Errorf("%s holds the address", got.Name)
+	}
+	for _, n := range old {
+		s.retire(t, n)
+		wipe(t, n)
+		must(t, s.Start(n))
+	}
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	s.well(t)
+	for _, n := range s.Nodes {
+		if b := s.box(t, n); b.Generation != 2 {
+			t.Errorf("%s is of generation %d, want 2", n.Name, b.Generation)
+		}
+	}
+	// All of it is on the disk.
+	s.retire(t, s.Nodes...)
+	must(t, s.Start(s.Nodes...))
+	s.well(t)
+	if text := s.ask(t, s.Nodes[2], "servers"); !strings.Contains(text, "max 77") {
+		t.Errorf("the settings of before are gone: %s", text)
+	}
+}
+
+// TestReplaced puts another machine into the place of one: the same address, an
+// empty disk.
+func TestReplaced(t *testing.T) {
+	s := boxes(t, 3, "11 12 13")
+	must(t, s.Start(s.Nodes...))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	holder := s.holder(t)
+	for _, n := range []*lab.Node{s.others(holder)[0], holder} { // the holder, too
+		before := s.box(t, n)
+		n.Signal(syscall.SIGKILL)
+		s.Pen(n).Wait(rig.Patience)
+		wipe(t, n)
+		must(t, s.Start(n))
+		s.seen(t, "11 voter, 12 voter, 13 voter", s.others(n)...)
+		s.holder(t)
+		if after := s.box(t, n); slices.ContainsFunc(after.Members, func(m boxMember) bool { return m.ID == "" }) || after.self(n) == before.self(n) {
+			t.Errorf("%s is the node that it was", n.Name)
+		}
+	}
+}
+
+// self is the id of a node.
+func (b box) self(n *lab.Node) string {
+	for _, m := range b.Members {
+		if strings.HasPrefix(m.Addr, n.Addr.String()+":") && m.Role == "voter" {
+			return m.ID
+		}
+	}
+	return ""
+}
+
+// TestCopiedData starts a second machine with the data of one that lives.
+func TestCopiedData(t *testing.T) {
+	s := boxes(t, 4, "11 12 13 14")
+	three, four := s.Nodes[:3], s.Nodes[3]
+	must(t, s.Start(three...))
+	if !rig.Eventually(30*time.Second, func() bool { return s.box(t, three[0]).Living == 3 }) {
+		t.Fatal("three of four have not formed a cluster")
+	}
+	from := s.others(s.holder(t))[0]
+	must(t, os.CopyFS(filepath.Join(four.Dir, "data"), os.DirFS(filepath.Join(from.Dir, "data"))))
+	must(t, s.Start(four))
+	for _, n := range three {
+		s.says(t, n, "duplicate node id", four.Addr.String())
+	}
+	s.says(t, four, "duplicate node id")
+	if b := s.box(t, three[0]); b.Living != 3 || !b.Quorum {
+		t.Errorf("the copy has disturbed the others: %+v", b)
+	}
+	if b := s.box(t, four); b.Quorum {
+		t.Errorf("the copy speaks of a quorum: %+v", b)
+	}
+	s.holder(t)
+}
