@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"pen/state"
 )
@@ -30,7 +29,7 @@ func (n *Node) setDrained(ctx context.Context, by, node string, drained bool) er
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	r, err := n.Propose(ctx, state.Command{Time: state.At(time.Now()), By: by, Ops: []state.Op{state.SetNode{Node: m.ID.String(), Drained: drained}}})
+	r, err := n.Propose(ctx, state.Command{By: by, Ops: []state.Op{state.SetNode{Node: m.ID.String(), Drained: drained}}})
 	if err = cmp.Or(err, r.Err); err != nil {
 		return fmt.Errorf("%s %s: %w", what, m.label(), err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"pen/state"
 )
@@ -83,7 +82,7 @@ func (n *Node) raise(ctx context.Context, k *core) {
 	if to <= v.Level() {
 		return
 	}
-	c := state.Command{Time: state.At(time.Now()), By: "leader " + n.cfg.Self.Addr().String(), Ops: []state.Op{state.SetLevel{Level: to}}}
+	c := state.Command{By: "leader " + n.cfg.Self.Addr().String(), Ops: []state.Op{state.SetLevel{Level: to}}}
 	if r, err := n.Propose(ctx, c); cmp.Or(err, r.Err) != nil {
 		n.log.Warn("the state's level stays as it is", "level", v.Level(), "err", cmp.Or(err, r.Err))
 		return

@@ -56,7 +56,7 @@ func (m *memory) finish(ctx context.Context) {
 	for {
 		n, err := m.flush(ctx)
 		if err != nil {
-			size, _ := m.figures(state.At(time.Now()))
+			size, _ := m.figures(m.clock.At(time.Now()))
 			m.log.Warn("latest clients are not recorded", "service", m.service, "clients", size, "err", err)
 			return
 		}
@@ -85,7 +85,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (m *memory) flush(ctx context.Context) (int, error) {
 	m.flushing.Lock()
 	defer m.flushing.Unlock()
-	now := state.At(time.Now())
+	now := m.clock.At(time.Now())
 	batch, visits := m.collect(now)
 	if len(batch) == 0 {
 		return 0, nil
@@ -204,7 +204,7 @@ func (m *memory) land(batch []int32) {
 // overlay, and counters move to the slots. Piece by piece, so that the data plane
 // does not wait for all of it.
 func (m *memory) settle(batch []int32) {
-	table, now := m.table.Load(), state.At(time.Now())
+	table, now := m.table.Load(), m.clock.At(time.Now())
 	for piece := range slices.Chunk(batch, 64) {
 		m.mu.Lock()
 		for _, i := range piece {

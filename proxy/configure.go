@@ -194,6 +194,7 @@ func (p *Proxy) Configure(v *state.View) error {
 func (p *Proxy) configured(f *front, v *state.View, s *state.Service) *front {
 	if f == nil || f.id != s.ID {
 		f = &front{service: newService(p.log, p.opts.Propose, s)}
+		f.memory.clock, f.herald.clock = p.opts.Clock, p.opts.Clock
 	}
 	f.configure(v, s, p.lists)
 	old := f.settings.Swap(&s.Settings)

@@ -110,7 +110,7 @@ func (p *Proxy) Clients(service string) iter.Seq[ClientStats] {
 			return
 		}
 		p.engine.credit(f)
-		f.clientStats(state.At(time.Now()))(yield)
+		f.clientStats(p.opts.Clock.At(time.Now()))(yield)
 	}
 }
 
@@ -169,7 +169,7 @@ func (p *Proxy) Stats(service string) ServiceStats {
 	}
 	s.Refused["descriptors"] = f.lost.Load()
 	s.Max, s.Used, s.Last = f.slots.figures()
-	s.Recent, s.RecentAge = f.memory.figures(state.At(time.Now()))
+	s.Recent, s.RecentAge = f.memory.figures(p.opts.Clock.At(time.Now()))
 	s.Unrecorded, s.Retried = f.troubles()
 	s.Pipes, s.Buffers = p.engine.held()
 	return s

@@ -57,6 +57,7 @@ type herald struct {
 	service string
 	log     *slog.Logger
 	propose propose
+	clock   *state.Clock
 	wake    chan struct{}
 	lost    atomic.Uint64 // proposals that failed, each of which is tried again
 
@@ -187,7 +188,7 @@ func (h *herald) command(v *server) (state.Command, bool) {
 		return state.Command{}, false
 	}
 	n.told = time.Now()
-	c := state.Command{Time: state.At(n.told)}
+	c := state.Command{Time: h.clock.At(n.told)}
 	if mark < n.seen { // the server has come back, or the clock was set back
 		n.recovered = n.seen
 		c.Ops = append(c.Ops, state.Recover{Service: h.service, Index: v.index, Was: n.was, Port: n.port, Mark: n.seen})

@@ -194,7 +194,7 @@ func (l *loop) wait() (int, errno) {
 // look looks at the clock.
 func (l *loop) look() {
 	l.now = time.Now()
-	l.clock = state.At(l.now)
+	l.clock = l.engine.opts.Clock.At(l.now)
 	l.tick = l.engine.tickAt(l.now)
 }
 

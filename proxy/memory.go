@@ -35,6 +35,7 @@ type memory struct {
 	log      *slog.Logger
 	propose  propose
 	limit    int // overlayMax, less in tests
+	clock    *state.Clock
 	table    atomic.Pointer[state.Table]
 	tracking atomic.Int64 // seconds after which a client is forgotten; <= 0: never
 	tallies  tallies

@@ -26,7 +26,7 @@ type netConn struct {
 
 	read   [2]atomic.Uint64 // bytes read from each side
 	sent   atomic.Uint64    // bytes written to the client
-	active atomic.Int64     // when bytes moved last, in nanoseconds
+	active atomic.Int64     // when bytes moved last, in nanoseconds since origin
 
 	mu     sync.Mutex // guards the rest
 	side   [2]net.Conn
@@ -37,6 +37,9 @@ type netConn struct {
 	timer  *time.Timer // for idle_timeout
 	paid   struct{ client, server, sent uint64 }
 }
+
+// origin is what moments are counted from: the wall clock may be set.
+var origin = time.Now()
 
 // The sides of a connection.
 const (
@@ -59,7 +62,7 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	if !e.add(c) {
 		c.reset()
 	}
-	now := state.At(time.Now())
+	now := e.opts.Clock.At(time.Now())
 	c.trial = f.begin(client, port, now)
 	tg, ok := f.next(&c.trial, client, now)
 	e.work.Go(func() {
@@ -72,16 +75,16 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 
 // connect goes through the servers until one answers.
 func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
-	f := c.front
-	for ; ok; tg, ok = f.next(&c.trial, c.client, state.At(time.Now())) {
+	f, clock := c.front, c.engine.opts.Clock
+	for ; ok; tg, ok = f.next(&c.trial, c.client, clock.At(time.Now())) {
 		c.set(tg.server)
-		f.attempting(&c.trial, tg.server, c.client, state.At(time.Now()))
+		f.attempting(&c.trial, tg.server, c.client, clock.At(time.Now()))
 		conn, err := c.engine.dial(ctx, tg.server, f.settings.Load())
-		now := state.At(time.Now())
+		now := clock.At(time.Now())
 		if err == nil && c.opened(conn) {
 			f.connected(tg.server, now)
 			c.engine.freed()
-			c.active.Store(time.Now().UnixNano())
+			c.active.Store(int64(time.Since(origin)))
 			c.rest()
 			return true
 		}
@@ -142,7 +145,7 @@ func (c *netConn) pump(from int) {
 		n, err := src.Read(buf[:])
 		if n > 0 {
 			c.read[from].Add(uint64(n))
-			c.active.Store(time.Now().UnixNano())
+			c.active.Store(int64(time.Since(origin)))
 			m, err := dst.Write(buf[:n])
 			if from == ofServer {
 				c.sent.Add(uint64(m))
@@ -152,7 +155,7 @@ func (c *netConn) pump(from int) {
 				// ends, because nobody is there.
 				return
 			}
-			c.active.Store(time.Now().UnixNano())
+			c.active.Store(int64(time.Since(origin)))
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -221,7 +224,7 @@ func (c *netConn) close() {
 // when it will have been.
 func (c *netConn) rest() {
 	idle := time.Duration(c.front.settings.Load().Idle) * time.Second
-	left := time.Until(time.Unix(0, c.active.Load()).Add(idle))
+	left := time.Until(origin.Add(time.Duration(c.active.Load()) + idle))
 	c.mu.Lock()
 	if c.timer != nil {
 		c.timer.Stop()

@@ -50,6 +50,9 @@ type Options struct {
 	// Standby lets the proxy begin as after a call of that method.
 	Standby bool
 
+	// Clock is the logical time of the replicated state; nil: the wall clock.
+	Clock *state.Clock
+
 	// Propose hands a command to the replicated state and returns when it is
 	// applied. The proxy calls it from goroutines of its own, never from a loop.
 	Propose func(context.Context, state.Command) (state.Result, error)

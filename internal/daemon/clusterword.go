@@ -371,7 +371,7 @@ func (p *picture) span(t time.Time) string {
 
 // whose tells whose figures a report of this node shows, if that is a question.
 func (d *daemon) whose() string {
-	if d.member == nil || d.member.vip == nil || d.member.since.Load() != 0 {
+	if d.member == nil || d.member.vip == nil || d.member.since.Load() != nil {
 		return ""
 	}
 	p := d.member.picture()

@@ -35,7 +35,8 @@ type daemon struct {
 	syslog  *syslog // nil: the log goes to stderr
 	files   files
 	state   agreement
-	member  *member // nil: a node that stands alone
+	clock   *state.Clock // of the state
+	member  *member      // nil: a node that stands alone
 	proxy   *proxy.Proxy
 	control *control.Server // nil: no control port
 
@@ -126,6 +127,7 @@ func (d *daemon) drain(ctx context.Context) {
 func (d *daemon) reconcile(ctx context.Context) error {
 	for {
 		changed := d.state.Watch()
+		d.clock.At(time.Now()) // notices when a command has come
 		d.configure()
 		select {
 		case <-ctx.Done():
@@ -173,7 +175,7 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 		}
 	}
 	if len(ops) > 0 {
-		c := state.Command{Time: state.At(time.Now()), By: d.signed(by), Ops: ops}
+		c := state.Command{Time: d.clock.At(time.Now()), By: d.signed(by), Ops: ops}
 		before := d.state.View()
 		view, err := before.With(c)
 		if err != nil {
@@ -229,7 +231,7 @@ func (d *daemon) adopt(l config.Local) {
 // carryOut makes one statement come true. The error is a *config.Refused where
 // the original has an answer for it.
 func (d *daemon) carryOut(ctx context.Context, by string, s *config.Statement) error {
-	ops, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: time.Now()}.Ops(ctx, s)
+	ops, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: d.clock.At(time.Now()).Time()}.Ops(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -257,7 +259,7 @@ func (d *daemon) reload(ctx context.Context, by string) (note string, err error)
 	if view, err = view.With(state.Command{Ops: ops}); err != nil {
 		return "", err
 	}
-	plan, err := config.Planner{View: view, Local: *d.local.Load(), Now: time.Now(), Rebuild: true}.Plan(ctx, statements)
+	plan, err := config.Planner{View: view, Local: *d.local.Load(), Now: d.clock.At(time.Now()).Time(), Rebuild: true}.Plan(ctx, statements)
 	if err != nil {
 		return "", err
 	}
@@ -306,7 +308,7 @@ func (d *daemon) include(ctx context.Context, by, file string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: time.Now(), Running: true}.Plan(ctx, statements)
+	plan, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: d.clock.At(time.Now()).Time(), Running: true}.Plan(ctx, statements)
 	if err != nil {
 		return err
 	}

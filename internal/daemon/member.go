@@ -38,12 +38,12 @@ type member struct {
 
 	want     *state.View // what this node's file and command line ask for
 	stopping atomic.Bool
-	settled  atomic.Bool           // the cluster has settings, and this node knows them
-	unopened atomic.Pointer[error] // why not all listeners are open
-	leaving  atomic.Bool           // the last term is being undone
-	turned   chan struct{}         // this node's part has changed; room for one
-	term     atomic.Uint64         // of the last part
-	since    atomic.Int64          // when the addresses came to this node, in Unix nanoseconds; 0: not here
+	settled  atomic.Bool               // the cluster has settings, and this node knows them
+	unopened atomic.Pointer[error]     // why not all listeners are open
+	leaving  atomic.Bool               // the last term is being undone
+	turned   chan struct{}             // this node's part has changed; room for one
+	term     atomic.Uint64             // of the last part
+	since    atomic.Pointer[time.Time] // when the addresses came to this node; nil: not here
 }
 
 // join opens this node's part in the cluster: its port, its log and what it
@@ -217,11 +217,11 @@ func (m *member) led(term uint64) bool {
 
 // became notes what this node is now.
 func (m *member) became(p part, term uint64) {
-	since := int64(0)
+	m.since.Store(nil)
 	if p == partHolder {
-		since = time.Now().UnixNano()
+		now := time.Now() // with the monotonic clock: the other may be set
+		m.since.Store(&now)
 	}
-	m.since.Store(since)
 	m.leaving.Store(p == partLeaving)
 	m.term.Store(term)
 	select {
@@ -235,7 +235,7 @@ func (m *member) became(p part, term uint64) {
 func (m *member) part() part {
 	fit, _ := m.fit()
 	switch {
-	case m.since.Load() != 0:
+	case m.since.Load() != nil:
 		return partHolder
 	case !m.settled.Load() || m.leaving.Load():
 		return ""
@@ -305,8 +305,8 @@ func (m *member) addressChanged() <-chan struct{} {
 // facts is what the others show of this node.
 func (m *member) facts() cluster.Facts {
 	var f cluster.Facts
-	if since := m.since.Load(); since != 0 {
-		f.Holding, f.Since = true, time.Unix(0, since)
+	if since := m.since.Load(); since != nil {
+		f.Holding, f.Since = true, *since
 	}
 	for _, s := range m.state.View().Services {
 		stats := m.proxy.Stats(s.Name)

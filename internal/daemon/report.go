@@ -18,8 +18,9 @@ import (
 // page keeps the original's bytes, because scripts read it; only figures that
 // the original garbled are mended.
 type report struct {
-	now         time.Time
-	standing    string // of a node in its cluster
+	now         time.Time  // for people
+	clock       state.Time // for what is in the state
+	standing    string     // of a node in its cluster
 	service     *state.Service
 	stats       proxy.ServiceStats
 	servers     []proxy.ServerStats
@@ -70,7 +71,7 @@ func (r *report) html(w io.Writer) error {
 }
 
 func (r *report) age(c proxy.ClientStats) int64 {
-	return max(0, int64(state.At(r.now)-c.Used)/1000)
+	return max(0, int64(r.clock-c.Used)/1000)
 }
 
 func htmlHead(b *bufio.Writer, cells ...string) {

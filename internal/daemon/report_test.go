@@ -20,7 +20,7 @@ func example() *report {
 	}}
 	now := time.Date(2026, 11, 22, 23, 18, 55, 0, time.Local)
 	return &report{
-		now: now, service: s,
+		now: now, clock: state.At(now), service: s,
 		stats:   proxy.ServiceStats{Current: 1, Used: 1, Last: 0, Max: 500},
 		servers: []proxy.ServerStats{{Conns: 1, Sent: 78, Received: 459}, {Mark: state.At(now)}},
 		clients: slices.Values([]proxy.ClientStats{

@@ -36,7 +36,7 @@ func (d *daemon) seed(want *state.View, by string) (state.Command, error) {
 	}
 	// Another file may be read while this command is on its way.
 	ops = slices.Insert(ops, 0, state.Op(state.Seeded{Sum: have.SeedSum()}))
-	return state.Command{Time: state.At(time.Now()), By: by, Ops: ops}, nil
+	return state.Command{Time: d.clock.At(time.Now()), By: by, Ops: ops}, nil
 }
 
 // differences counts what a command of seed would change.

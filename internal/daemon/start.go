@@ -160,6 +160,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	defer func() { err = errors.Join(err, d.state.Close()) }()
+	d.clock = state.NewClock(func() state.Time { return d.state.View().Time })
 	seed, err := d.seed(plan.View, "start")
 	if err != nil {
 		return err
@@ -219,7 +220,7 @@ func (d *daemon) openMember(plan *config.Plan) error {
 func (d *daemon) traffic(plan *config.Plan) proxy.Options {
 	local := d.local.Load()
 	return proxy.Options{
-		Log: d.log, Propose: d.state.Propose, Files: d.files.forTraffic(len(plan.View.Services)),
+		Log: d.log, Propose: d.state.Propose, Clock: d.clock, Files: d.files.forTraffic(len(plan.View.Services)),
 		Virtual: virtual(local), Standby: len(local.VIPs) > 0,
 	}
 }

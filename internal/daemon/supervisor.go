@@ -140,7 +140,7 @@ func (m *member) condition() string {
 		return "waiting for the cluster's settings"
 	case m.vip == nil:
 		return "serving, as a node of cluster " + p.Cluster
-	case m.since.Load() != 0:
+	case m.since.Load() != nil:
 		return fmt.Sprintf("holds the address, term %d", m.term.Load())
 	}
 	if fit, why := m.fit(); !fit {

@@ -171,7 +171,7 @@ func (d *daemon) recent(_ context.Context, q question) error {
 	if len(q.Args) > 0 {
 		span = q.Args[0].Int
 	}
-	since := state.At(time.Now()) - state.Time(span)*1000
+	since := d.clock.At(time.Now()) - state.Time(span)*1000
 	for c := range d.proxy.Clients(q.Service) {
 		if c.Used >= since {
 			fmt.Fprintf(q.w, "%s connects %d sx %d rx %d\n", clientText(c.Client), c.Connects, c.Sent, c.Received)
@@ -268,6 +268,7 @@ func (d *daemon) write(_ context.Context, q question) error {
 func (d *daemon) report(service string) *report {
 	return &report{
 		now:         time.Now(),
+		clock:       d.clock.At(time.Now()),
 		standing:    d.standing(),
 		service:     d.state.View().Service(service),
 		stats:       d.proxy.Stats(service),
