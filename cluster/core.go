@@ -138,7 +138,7 @@ func newRaftLog(log *slog.Logger) *raftLog { return &raftLog{log: log, last: map
 // end is what it says when this node stops.
 var (
 	usual = []string{
-		errTooEarly.Error(), "appendEntries rejected, sending older logs", "failed to get previous log", "duplicate requestVote from",
+		errTooEarly.Error(), errFallen.Error(), "appendEntries rejected, sending older logs", "failed to get previous log", "duplicate requestVote from",
 		"peer has newer term, stopping replication", "rejecting vote request since", "clearing log suffix", "refused: closed: shutting down",
 	}
 	ends = []string{"use of closed network connection", "transport shutdown", "failed to decode incoming command", "raft is already shutdown"}

@@ -33,6 +33,8 @@ type elector struct {
 	kick    chan struct{}   // ends a wait of watch
 	cause   cause           // of the last time that this node stood, and of the next
 	matched map[string]match
+	wanted  time.Time            // when another last needed the vote of this node, which holds without a quorum
+	spoke   map[string]time.Time // when another last spoke on a stream of raft's
 
 	held, late atomic.Int64 // votes that had to wait, votes that did not leave
 }
@@ -59,6 +61,7 @@ type question struct {
 	Rank      rank   `json:"rank"`
 	LastIndex uint64 `json:"index"` // how far its log reaches
 	LastTerm  uint64 `json:"term"`
+	Holds     bool   `json:"holds,omitempty"` // it has the address, without a quorum
 }
 
 // cause is why this node stands for leader.
@@ -121,7 +124,7 @@ func newElector(id string, r rank, hb, quiet time.Duration, log *slog.Logger) *e
 	return &elector{
 		id: id, rank: r, hb: hb, log: log,
 		rules: newRules(time.Now(), hb, quiet),
-		ranks: map[string]rank{}, matched: map[string]match{}, wake: make(chan struct{}), changed: make(chan struct{}), kick: make(chan struct{}, 1),
+		ranks: map[string]rank{}, matched: map[string]match{}, spoke: map[string]time.Time{}, wake: make(chan struct{}), changed: make(chan struct{}), kick: make(chan struct{}, 1),
 	}
 }
 
@@ -136,14 +139,15 @@ func (e *elector) meet(h Hello) {
 	e.ranks[id] = rank{h.Witness, int(h.Priority)}
 }
 
-func (e *elector) hear(from string, term uint64) {
+// hear notes a sign of life of a leader, and tells whether it may be acknowledged.
+func (e *elector) hear(from string, term uint64) bool {
 	var current uint64
 	if r := e.raft.Load(); r != nil {
 		current = r.CurrentTerm()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.rules.hear(time.Now(), from, term, current)
+	return e.rules.hear(time.Now(), from, term, current)
 }
 
 // admit waits until a vote may leave this node. It gives up when the request is
@@ -177,12 +181,10 @@ func (e *elector) admit(down <-chan struct{}) bool {
 func (e *elector) granted() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Now()
-	if now.Before(e.rules.opens()) {
+	if !e.rules.vote(time.Now()) {
 		e.late.Add(1)
 		return false
 	}
-	e.rules.restart(now)
 	return true
 }
 
@@ -440,7 +442,7 @@ func (e *elector) majority(ctx context.Context, r *raft.Raft) bool {
 	missing := e.rules.from
 	e.mu.Unlock()
 	all := voters(r)
-	q := question{From: e.id, Rank: e.ownRank()}
+	q := question{From: e.id, Rank: e.ownRank(), Holds: e.isFallen()}
 	q.LastIndex, q.LastTerm = reach(r)
 	type reply struct {
 		yes, counts bool
@@ -497,7 +499,7 @@ func reach(r *raft.Raft) (index, term uint64) {
 // the answer is held back until the rule is open.
 func (e *elector) answer(q question, down <-chan struct{}) bool {
 	r := e.raft.Load()
-	if r == nil || !e.admit(down) || r.State() == raft.Leader {
+	if r == nil || !e.yields(q.LastTerm, q.LastIndex, down) || !e.admit(down) || r.State() == raft.Leader {
 		return false
 	}
 	index, term := reach(r)
@@ -506,7 +508,7 @@ func (e *elector) answer(q question, down <-chan struct{}) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.rules.answer(time.Now(), q.From, !e.before(q.From, q.Rank))
+	return e.rules.answer(time.Now(), q.From, !q.Holds && !e.before(q.From, q.Rank))
 }
 
 // awaitRelease waits until the address of that term is free: this node said so,

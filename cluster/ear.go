@@ -124,16 +124,27 @@ func (t *transport) sort(rpc raft.RPC, from string) bool {
 		rpc.Respond(nil, errOtherNode)
 		return false
 	}
+	t.elector.touch(from)
 	switch q := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		if isHeartbeat(q) {
 			t.heartbeat(rpc)
 			return true
 		}
-		t.hear(h, q.Term)
+		if !t.hear(h, q.Term) {
+			rpc.Respond(nil, errFallen)
+			return true
+		}
 	case *raft.InstallSnapshotRequest:
-		t.hear(h, q.Term)
+		if !t.hear(h, q.Term) {
+			rpc.Respond(nil, errFallen)
+			return false // a snapshot follows, which nobody reads
+		}
 	case *raft.TimeoutNowRequest:
+		if t.elector.isFallen() {
+			rpc.Respond(nil, errFallen)
+			return true
+		}
 		t.elector.told()
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
 		t.vote(rpc)

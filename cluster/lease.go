@@ -55,6 +55,9 @@ type rules struct {
 	yesTo    string    // the last yes that was given
 	yesUntil time.Time
 
+	voted  time.Time // when a vote or a yes last left this node
+	fallen bool      // this node holds without a quorum, see fall
+
 	timeouts map[string]time.Duration // heartbeat timeouts of the others
 	acks     map[string]ack
 	own      Lease
@@ -89,20 +92,44 @@ func (r *rules) longest() time.Duration {
 }
 
 // hear notes a sign of life of a leader. One of an older term than raft's can
-// not be acknowledged any more, so it does not count.
-func (r *rules) hear(now time.Time, from string, term, current uint64) {
+// not be acknowledged any more, so it does not count. False: it must not be
+// acknowledged, since this node holds without a quorum.
+func (r *rules) hear(now time.Time, from string, term, current uint64) bool {
+	if r.fallen {
+		return false
+	}
 	if term < current {
-		return
+		return true
 	}
 	if term > r.heardTerm {
 		r.takeBack() // it has served its purpose
 	}
 	r.heard, r.heardTerm, r.from = now, term, from
 	if term <= r.released && r.follows {
-		return // it may not have fallen silent yet, but nothing is held in that term any more
+		return true // it may not have fallen silent yet, but nothing is held in that term any more
 	}
 	r.since = now
+	return true
 }
+
+// fall begins to hold without a quorum. From now on nothing of this node helps
+// another to lead: no vote, no yes, no acknowledgement. It is refused while another
+// may have a lease, and when a vote has just left: then there may be a quorum.
+func (r *rules) fall(now time.Time) bool {
+	switch {
+	case r.fallen:
+		return true
+	case now.Before(r.born.Add(r.quiet)),
+		r.heardTerm > r.released && now.Before(r.heard.Add(r.longest())),
+		!r.voted.IsZero() && now.Before(r.voted.Add(2*r.hb)):
+		return false
+	}
+	r.fallen = true
+	return true
+}
+
+// rise ends it: this node has let go, or has a lease of its own.
+func (r *rules) rise() { r.fallen = false }
 
 // opens is when this node may let a vote out, its own included.
 func (r *rules) opens() time.Time {
@@ -173,12 +200,22 @@ func (r *rules) asked(now time.Time, yes bool) bool {
 // that this node comes before the one that asks.
 func (r *rules) answer(now time.Time, to string, better bool) bool {
 	switch {
-	case now.Before(r.opens()),
+	case r.fallen, now.Before(r.opens()),
 		r.yesTo != to && now.Before(r.yesUntil),
 		r.asking && better:
 		return false
 	}
-	r.yesTo, r.yesUntil = to, now.Add(patience)
+	r.yesTo, r.yesUntil, r.voted = to, now.Add(patience), now
+	return true
+}
+
+// vote notes that a vote leaves, unless it must not any more.
+func (r *rules) vote(now time.Time) bool {
+	if r.fallen || now.Before(r.opens()) {
+		return false
+	}
+	r.voted = now
+	r.restart(now)
 	return true
 }
 

@@ -14,7 +14,11 @@ import (
 // node is never removed because it is dead: only because its place was taken, or
 // because it is not listed any more.
 func (n *Node) configure(ctx context.Context, k *core) {
-	act, s, what := n.roster(k).due()
+	r := n.roster(k)
+	act, s, what := r.due()
+	if act == memberVote && n.pairFalls(r.servers, s.ID, r.alive) {
+		act = memberKeep // it learns meanwhile
+	}
 	var f raft.IndexFuture
 	switch act {
 	case memberKeep:
@@ -219,4 +223,34 @@ func (r roster) without(gone raft.ServerID) (voters, living int) {
 		}
 	}
 	return voters, living
+}
+
+// pairFalls tells whether a third vote would be given while one of the two that
+// vote now would hold the address without a quorum: with the third the other is one.
+func (n *Node) pairFalls(servers []raft.Server, third raft.ServerID, alive map[ID]heardNote) bool {
+	n.mu.Lock()
+	falls, told := n.falls, n.waiting
+	n.mu.Unlock()
+	voting, who := 0, n.cfg.Node
+	for _, s := range servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if s.ID == third {
+			return false // its address changes, nothing else
+		}
+		voting++
+		if h, ok := alive[idOf(s.ID)]; !falls && ok && h.Falls {
+			falls, who = true, h.hello.Name
+		}
+	}
+	falls = falls && voting == 2
+	if falls && !told {
+		n.log.Warn("a third node gets no vote while one of the two decides without a quorum: give that one the longer list of peers, too",
+			"member", who)
+	}
+	n.mu.Lock()
+	n.waiting = falls
+	n.mu.Unlock()
+	return falls
 }

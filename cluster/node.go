@@ -102,6 +102,10 @@ type Node struct {
 	facts    Facts
 	out      map[ID]ID // who was removed while this node led, and the process that it was
 	outBy    string    // who has removed this node; empty: nobody
+	born     time.Time // set once
+	alone    Alone     // what it says of itself while it holds without a quorum
+	falls    bool      // see SetFalls
+	waiting  bool      // see pairFalls
 	closed   bool
 }
 
@@ -117,7 +121,7 @@ func Open(cfg Config) (*Node, error) {
 
 func openNode(cfg Config) (_ *Node, err error) {
 	n := &Node{
-		recoveries: make(chan recovery), cfg: cfg, log: cfg.Log, machine: newMachine(), why: "not ready yet",
+		recoveries: make(chan recovery), cfg: cfg, log: cfg.Log, born: time.Now(), machine: newMachine(), why: "not ready yet",
 		formed: make(chan struct{}), current: make(chan struct{}), led: make(chan struct{}, 1), down: make(chan struct{}), changed: make(chan struct{}),
 		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{}, out: map[ID]ID{},
 	}

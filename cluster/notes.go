@@ -19,6 +19,8 @@ type note struct {
 	Out      string `json:"out,omitempty"`    // it was removed, and by whom
 	Lead     *lead  `json:"lead,omitempty"`   // of a leader
 	Facts    *facts `json:"facts,omitempty"`
+	Alone    *alone `json:"alone,omitempty"` // it holds the address without a quorum
+	Falls    bool   `json:"falls,omitempty"` // it would, when it hears nobody
 }
 
 // Facts is what the holder of the address says of itself for the status of all
@@ -134,6 +136,7 @@ func (n *Node) note() note {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	o.Alone, o.Falls = n.alone.pack(time.Now()), n.falls
 	o.Out = n.outBy
 	o.Eligible, o.Why, o.Facts = n.eligible && !self.Witness, shorten(n.why, reasonMax), n.facts.pack(time.Now())
 	if self.Witness {
@@ -173,7 +176,8 @@ func (n *Node) heard(h Hello, o note) {
 	if o.Lead != nil && o.Lead.Applied > 0 {
 		n.follow(o.Lead.Applied)
 	}
-	if !known || was.Eligible != o.Eligible || was.Leased != o.Leased || was.hello.Witness != h.Witness || was.hello.Priority != h.Priority {
+	if !known || was.Eligible != o.Eligible || was.Leased != o.Leased || was.hello.Witness != h.Witness || was.hello.Priority != h.Priority ||
+		(was.Alone == nil) != (o.Alone == nil) {
 		n.tell()
 	}
 }

@@ -85,6 +85,7 @@ func (t *gossipTransport) readPackets() {
 			t.wire.refusals.add(addrPort(from).Addr(), &RefusedError{Reason: BadPacket}, false)
 			continue
 		}
+		t.wire.packeted(addrPort(from))
 		select {
 		case t.packets <- &memberlist.Packet{Buf: bytes.Clone(buf[:n]), From: from, Timestamp: time.Now()}:
 		default:

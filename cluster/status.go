@@ -32,6 +32,7 @@ type MemberStatus struct {
 	Leased          bool          `json:"leased"`        // its lease is valid
 	Holding         bool          `json:"holding"`       // it answers for the address
 	HoldingSince    time.Time     `json:"holding_since"` // when that last changed; zero: not told
+	Fallback        bool          `json:"fallback"`      // it does so without a quorum
 	Unreplicated    int           `json:"unreplicated"`  // clients that the others do not know yet
 	UnreplicatedAge time.Duration `json:"unreplicated_age_ns"`
 	Version         string        `json:"version"`
@@ -164,7 +165,8 @@ func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
 		}
 	}
 	f := o.Facts.unpack(m.Heard)
-	if !m.Self && (!m.Leader || !m.Alive) {
+	m.Fallback = o.Alone != nil && m.Alive
+	if !m.Self && (!m.Leader && !m.Fallback || !m.Alive) {
 		o.Leased = false
 		if f.Holding {
 			f = Facts{}

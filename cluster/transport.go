@@ -235,7 +235,10 @@ func (p *pipeline) run() {
 // own fast path would race with the votes it handles.
 func (t *transport) heartbeat(rpc raft.RPC) {
 	q := rpc.Command.(*raft.AppendEntriesRequest)
-	t.hear(q.RPCHeader, q.Term)
+	if !t.hear(q.RPCHeader, q.Term) {
+		rpc.Respond(nil, errFallen)
+		return
+	}
 	r, beat := t.elector.raft.Load(), t.beat.Load()
 	if r != nil && beat != nil && r.State() == raft.Follower && r.CurrentTerm() == q.Term {
 		(*beat)(rpc)
@@ -244,7 +247,9 @@ func (t *transport) heartbeat(rpc raft.RPC) {
 	t.pass(rpc)
 }
 
-func (t *transport) hear(h raft.RPCHeader, term uint64) { t.elector.hear(string(h.ID), term) }
+func (t *transport) hear(h raft.RPCHeader, term uint64) bool {
+	return t.elector.hear(string(h.ID), term)
+}
 
 // pass gives a request to raft.
 func (t *transport) pass(rpc raft.RPC) bool {
@@ -260,7 +265,8 @@ func (t *transport) pass(rpc raft.RPC) bool {
 // vote holds a request back until this node may vote, and looks again before the
 // vote leaves: a heartbeat may have been acknowledged in between.
 func (t *transport) vote(rpc raft.RPC) {
-	if !t.elector.admit(t.down) {
+	term, index := reachOf(rpc.Command)
+	if !t.elector.yields(term, index, t.down) || !t.elector.admit(t.down) {
 		rpc.Respond(nil, errTooEarly)
 		return
 	}

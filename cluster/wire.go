@@ -63,7 +63,8 @@ type Wire struct {
 	hello   Hello
 	waiting []*rawConn // accepted and not yet through their hellos, oldest first
 	streams map[*wireConn]struct{}
-	nodes   map[ID]sighting // the process that each node was last
+	nodes   map[ID]sighting              // the process that each node was last
+	packets map[netip.AddrPort]time.Time // when a sealed packet last came from an expected address
 	closed  bool
 }
 
@@ -71,7 +72,7 @@ type Wire struct {
 func NewWire(cfg WireConfig) (*Wire, error) {
 	w := &Wire{
 		log: cfg.Log, network: cfg.Network, hello: cfg.Hello, from: cfg.Listen.Addr(),
-		accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{},
+		accepted: map[Purpose]chan Stream{}, streams: map[*wireConn]struct{}{}, nodes: map[ID]sighting{}, packets: map[netip.AddrPort]time.Time{},
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
