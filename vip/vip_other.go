@@ -55,3 +55,18 @@ func IsGuard() bool { return false }
 
 // RunGuard returns 1.
 func RunGuard() int { return 1 }
+
+// A Prober can not exist on this system.
+type Prober struct{}
+
+// Prober returns nil.
+func (*VIP) Prober(Gateway) *Prober { return nil }
+
+// Do does nothing.
+func (*Prober) Do(Effort) {}
+
+// Look sees nothing.
+func (*Prober) Look() Sight { return Sight{} }
+
+// Run returns when ctx ends.
+func (*Prober) Run(ctx context.Context) { <-ctx.Done() }
