@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -95,17 +97,39 @@ var clusterWords = []Word{
 	member(Word{
 		Name: "quorum_loss",
 		Args: []Arg{{Name: "RULE", Type: TypeEnum, Among: []string{"hold", "fallback"}}},
-		Help: "what a node does without a majority of the peers; this version: hold only",
-		more: []string{"under hold it gives the addresses up, and nobody has them until there is a majority again"},
-		set:  func(*Statement, *Local) {}, // there is only one rule
-		reply: func(*Statement, *state.View, *Local) string {
+		Help: "what a node does without a majority of the peers [fallback for two peers, else hold]",
+		more: []string{
+			"under hold it gives the addresses up, and nobody has them until there is a majority again",
+			"under fallback, for two peers only, it goes by what it sees of the other one and of the network: see cluster.md",
+		},
+		set: func(s *Statement, l *Local) { setIfGiven(s, func(v Value) { l.QuorumLoss = v.Text }) },
+		reply: func(_ *Statement, _ *state.View, l *Local) string {
+			if l.Fallback() {
+				return line("fallback")
+			}
 			return line("hold")
 		},
+	}),
+	member(Word{
+		Name: "gateway",
+		Args: []Arg{{Name: "auto|ADDRESS|none", Type: TypeText}},
+		Help: "who has to answer if a node of two is to hold the addresses without the other [auto]",
+		more: []string{
+			"auto is the router of the default route on the interface of the addresses",
+			"none asks nobody: then only the carrier tells that the network is there",
+		},
+		set: func(s *Statement, l *Local) { setIfGiven(s, func(v Value) { l.Gateway = v.Text }) },
+		reply: func(_ *Statement, _ *state.View, l *Local) string {
+			return line(cmp.Or(l.Gateway, "auto"))
+		},
 		check: func(s *Statement) *Error {
-			if len(s.Args) == 0 || s.Args[0].Text == "hold" {
+			if len(s.Args) == 0 || s.Args[0].Text == "auto" || s.Args[0].Text == "none" {
 				return nil
 			}
-			return &Error{Pos: s.at(0), What: "quorum_loss fallback: deciding without a majority is not part of this version; add a third peer or a witness"}
+			if a, err := netip.ParseAddr(s.Args[0].Text); err == nil && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() {
+				return nil
+			}
+			return &Error{Pos: s.at(0), What: fmt.Sprintf("%q for gateway", s.Args[0].Text), Want: "auto, none, or the address of a router"}
 		},
 	}),
 	member(Word{

@@ -37,7 +37,7 @@ func TestWordsOfACluster(t *testing.T) {
 			peer("[2001:db8::14]:7950", true, 0), peer("[2001:db8::15]:7950", false, 0),
 		},
 		VIPs: []VIP{{Prefix: netip.MustParsePrefix("10.0.0.10/24")}, {netip.MustParsePrefix("2001:db8::10/64"), "eth0"}},
-		Self: netip.MustParseAddrPort("10.0.0.13:7951"), Heartbeat: 100 * time.Millisecond, Preempt: 30 * time.Second, Notify: "/etc/pen/notify",
+		Self: netip.MustParseAddrPort("10.0.0.13:7951"), Heartbeat: 100 * time.Millisecond, Preempt: 30 * time.Second, QuorumLoss: "hold", Notify: "/etc/pen/notify",
 	})
 	if got.Local.DataDir != DefaultClusterDir {
 		t.Errorf("data_dir is %q", got.Local.DataDir)
@@ -117,9 +117,6 @@ func TestWrongOptionsOfACluster(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", args, err, want)
 		}
 	}
-	if _, err := ParseArgs([]string{"-O", "gateway 10.0.0.1"}); err == nil || !strings.HasPrefix(err.Error(), "-O: gateway: deciding by a gateway is not") {
-		t.Errorf("-O gateway: got %v", err)
-	}
 }
 
 func TestTheControlPortTellsOfTheCluster(t *testing.T) {
@@ -148,7 +145,8 @@ func TestTheControlPortTellsOfTheCluster(t *testing.T) {
 		{"data_dir", "/var/lib/pen\n"},
 		{"vip 10.0.0.11/24", "error: vip: has an effect only when pen starts\n"},
 		{"peers 10.0.0.1", "error: peers: has an effect only when pen starts\n"},
-		{"gateway 10.0.0.1", "error: gateway: deciding by a gateway is not part of this version; without a majority of its peers a node gives the addresses up\n"},
+		{"gateway", "auto\n"},
+		{"gateway 10.0.0.1", "error: gateway: has an effect only when pen starts\n"},
 		{"no vip", ""}, // as any word without that form
 		{"cluster", "(handler)"},
 		{"cluster json", "(handler)"},
@@ -365,7 +363,9 @@ func TestCheckFindsInACluster(t *testing.T) {
 		{shop + "vip 10.0.0.10/16\n", "pen.conf:5:1: error: vip 10.0.0.10 is given twice"},
 		{shop + "peers 10.0.0.1:witness 10.0.0.2:witness 10.0.0.3:witness\n", "pen.conf:5:1: error: all peers are witnesses: nobody can hold an address"},
 		{shop + "peers 10.0.0.1\n", "pen.conf:5:1: warning: one peer: no other node can take over"},
-		{shop + "peers 10.0.0.1 10.0.0.2\n", "pen.conf:5:1: warning: two peers: when one of them is dead, the other has no majority and nobody holds an address; add a third one or a witness"},
+		{shop + "peers 10.0.0.1 10.0.0.2\n", "pen.conf:5:1: warning: two peers: when they lose each other, each decides by what it sees of the network, and if they do not even see each other's ARP, both may hold the addresses; a witness on a third machine makes it certain"},
+		{shop + "peers 10.0.0.1 10.0.0.2\nquorum_loss hold\n", "pen.conf:5:1: warning: two peers and quorum_loss hold: when one of them is dead, the other has no majority and nobody holds an address; add a witness on a third machine"},
+		{shop + "quorum_loss fallback\n", "pen.conf:5:1: error: quorum_loss fallback is for two peers, and here are 3: the others could agree without this node; say hold"},
 		{shop + "peers 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4\n", "pen.conf:5:1: warning: 4 peers stand no more failures than 3; add or remove one, or add a witness"},
 		{shop + "peers 10.0.0.1 10.0.0.2:witness 10.0.0.3:witness\n", "pen.conf:5:1: warning: only 10.0.0.1 can hold an address, the other peers are witnesses"},
 		{shop + strings.Repeat("vip 10.0.0.10/24\n", MaxVIPs), "pen.conf:68:1: error: more than 64 virtual addresses"},

@@ -38,6 +38,8 @@ type Membership struct {
 	VIPs       []VIP
 	Heartbeat  time.Duration // timing; 0: DefaultHeartbeat, see Timing
 	Preempt    time.Duration // 0: never
+	QuorumLoss string        // hold, fallback; empty: see Fallback
+	Gateway    string        // auto, none or an address; empty: auto
 	Notify     string        // program to run when this node's part changes
 }
 

@@ -10,6 +10,10 @@ import (
 // Timing is how long a node may give no sign until it is taken for dead.
 func (m Membership) Timing() time.Duration { return cmp.Or(m.Heartbeat, DefaultHeartbeat) }
 
+// Fallback tells whether a node decides by evidence when there is no majority: only
+// of two peers, and unless hold is asked for.
+func (m Membership) Fallback() bool { return len(m.Peers) == 2 && m.QuorumLoss != "hold" }
+
 // Differs names the words in which two memberships differ, in the order of the
 // manual. The order of peers and of virtual addresses makes no difference.
 func (m Membership) Differs(other Membership) []string {
@@ -25,6 +29,8 @@ func (m Membership) Differs(other Membership) []string {
 		{"self", m.Self == other.Self},
 		{"timing", m.Timing() == other.Timing()},
 		{"preempt", m.Preempt == other.Preempt},
+		{"quorum_loss", m.QuorumLoss == other.QuorumLoss || m.Fallback() == other.Fallback()},
+		{"gateway", cmp.Or(m.Gateway, "auto") == cmp.Or(other.Gateway, "auto")},
 		{"notify", m.Notify == other.Notify},
 	} {
 		if !d.same {

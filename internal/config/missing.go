@@ -23,7 +23,6 @@ var missingWords = []Word{
 	missing("ssl_ocsp_response", false, noTLS, text("FILE")),
 	missing("ssl_option", false, noTLS, text("WORD")),
 	missing("ssl_sni_path", false, noTLS, text("DIR")),
-	ours(missing("gateway", false, "deciding by a gateway is not part of this version; without a majority of its peers a node gives the addresses up", text("ADDRESS"))),
 
 	ignored("epoll", "ways to wait for events are no choice any more"),
 	ignored("kqueue", "as epoll"),

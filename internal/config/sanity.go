@@ -107,9 +107,14 @@ func (a *analysis) peers() {
 	case len(holders) == 1:
 		a.odd(at, "only %s can hold an address, the other peers are witnesses", holders[0].Addr.Addr())
 	}
+	if l.QuorumLoss == "fallback" && n != 2 {
+		a.wrong(place{word: "quorum_loss"}, "quorum_loss fallback is for two peers, and here are %d: the others could agree without this node; say hold", n)
+	}
 	switch {
+	case n == 2 && l.Fallback():
+		a.odd(at, "two peers: when they lose each other, each decides by what it sees of the network, and if they do not even see each other's ARP, both may hold the addresses; a witness on a third machine makes it certain")
 	case n == 2:
-		a.odd(at, "two peers: when one of them is dead, the other has no majority and nobody holds an address; add a third one or a witness")
+		a.odd(at, "two peers and quorum_loss hold: when one of them is dead, the other has no majority and nobody holds an address; add a witness on a third machine")
 	case n%2 == 0:
 		a.odd(at, "%d peers stand no more failures than %d; add or remove one, or add a witness", n, n-1)
 	}
