@@ -67,7 +67,16 @@ type picture struct {
 	Address  *addressPicture `json:"address,omitempty"` // of this node; nil: nothing to hold
 	Clients  int             `json:"clients"`           // in the tables of all services
 	Services int             `json:"services"`
-	Settled  bool            `json:"settled"` // this node knows the settings
+	Settled  bool            `json:"settled"`            // this node knows the settings
+	Alone    *alonePicture   `json:"fallback,omitempty"` // nil: it would not decide without a quorum
+}
+
+// alonePicture is what a node of two does without the other.
+type alonePicture struct {
+	Holder bool   `json:"holder"` // it holds the address without a quorum
+	Act    string `json:"act"`    // wait, probe, take, keep, release
+	Why    string `json:"why"`
+	Count  uint64 `json:"count"` // how often it was holder without a quorum since it started
 }
 
 // addressPicture is what the kernel of this node does.
@@ -97,6 +106,10 @@ func (m *member) picture() *picture {
 	if m.vip != nil {
 		p.Address = m.addressPicture()
 	}
+	if m.fall != nil && m.fall.asked() {
+		on, d, count := m.fall.standing()
+		p.Alone = &alonePicture{Holder: on, Act: d.Act.String(), Why: d.Why, Count: count}
+	}
 	p.believe()
 	return p
 }
@@ -105,7 +118,7 @@ func (m *member) picture() *picture {
 // last may be a second old.
 func (p *picture) believe() {
 	for i := range p.Members {
-		if m := &p.Members[i]; p.Leader != "" && !m.Leader {
+		if m := &p.Members[i]; p.Leader != "" && !m.Leader && !m.Fallback {
 			m.Holding = false
 		}
 	}
@@ -155,6 +168,10 @@ func (p *picture) quorum() string {
 	switch {
 	case p.Voters == 0:
 		return "not formed yet, waiting for a majority of the peers"
+	case !p.Quorum && p.Alone != nil && p.Alone.Holder:
+		return fmt.Sprintf("no quorum (fallback), %d of %d alive: nothing can be changed", p.Living, p.Voters)
+	case !p.Quorum && p.Alone != nil:
+		return fmt.Sprintf("no quorum (fallback), %d of %d alive: nothing can be changed; %s", p.Living, p.Voters, p.Alone.Why)
 	case !p.Quorum:
 		return fmt.Sprintf("no quorum, %d of %d alive: nothing can be changed, and nobody holds the address", p.Living, p.Voters)
 	}
@@ -174,6 +191,12 @@ func (p *picture) holder() string {
 			continue
 		}
 		text := fmt.Sprintf("holder %s since %s", p.nameOf(m), p.ago(m.HoldingSince))
+		if m.Self && m.Fallback {
+			return text + fmt.Sprintf(", HOLDER(fallback): %s", p.Alone.Why)
+		}
+		if m.Fallback {
+			return text + fmt.Sprintf(", HOLDER(fallback), heard %s", p.ago(m.Heard))
+		}
 		if m.Self {
 			return text + fmt.Sprintf(", lease for %d ms, term %d", max(p.Lease.Until.Sub(p.Now).Milliseconds(), 0), p.Term)
 		}
@@ -287,8 +310,10 @@ func (p *picture) heartbeat() time.Duration {
 
 func (p *picture) stateOf(m *cluster.MemberStatus) string {
 	switch {
+	case m.Holding && m.Alive && m.Fallback:
+		return "HOLDER(fallback)"
 	case m.Holding && m.Alive:
-		return "HOLDER"
+		return "HOLDER(quorum)"
 	case !m.Alive && m.Heard.IsZero():
 		return "silent"
 	case !m.Alive:
@@ -396,7 +421,13 @@ func (d *daemon) standing() string {
 		text += fmt.Sprintf(", the oldest for %d ms", f.UnreplicatedAge.Milliseconds())
 	}
 	if f.Holding {
-		text = "this node holds the address; " + text
+		mode := "HOLDER(quorum)"
+		if d.member.fall != nil {
+			if on, _, _ := d.member.fall.standing(); on {
+				mode = "HOLDER(fallback)"
+			}
+		}
+		text = "this node holds the address, " + mode + "; " + text
 	}
 	return text
 }

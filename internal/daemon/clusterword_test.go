@@ -53,10 +53,10 @@ moves 2, the last from pen3 to pen1 1m0s ago in term 7: released
 clients 1234, not replicated 12, the oldest for 8ms (pen1's figures)
 state level 2
 
-NODE   ROLE   STATE    ADDRESS         PRIO  APPLIED  LAG  ELIGIBLE  VERSION  FILE
-pen1   voter  HOLDER   10.0.0.11:7950  0     99       0    yes       1.0      same
-pen2*  voter  standby  10.0.0.12:7950  0     99       0    yes       1.0      same
-pen3   voter  standby  10.0.0.13:7950  0     99       0    yes       1.0      same
+NODE   ROLE   STATE           ADDRESS         PRIO  APPLIED  LAG  ELIGIBLE  VERSION  FILE
+pen1   voter  HOLDER(quorum)  10.0.0.11:7950  0     99       0    yes       1.0      same
+pen2*  voter  standby         10.0.0.12:7950  0     99       0    yes       1.0      same
+pen3   voter  standby         10.0.0.13:7950  0     99       0    yes       1.0      same
 `
 	if diff := cmp.Diff(want, tableOf(t, three())); diff != "" {
 		t.Error(diff)

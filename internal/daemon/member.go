@@ -31,6 +31,8 @@ type member struct {
 	holder holder
 	self   config.Peer
 	prober *prober
+	fall   *fallback   // nil: nothing to hold
+	sees   *vip.Prober // what it sees
 
 	holding context.Context
 	stop    context.CancelFunc // ends holding
@@ -88,7 +90,20 @@ func (d *daemon) join(plan *config.Plan) (*member, error) {
 		leases: m.node, address: m.vip, log: d.log, heartbeat: c.Heartbeat,
 		may: m.may, led: m.led, tell: m.became,
 	}
+	if m.vip != nil {
+		m.sees = m.vip.Prober(gatewayOf(local))
+		m.fall = newFallback(m.node, m.sees, c.Heartbeat, d.log)
+		m.fall.state, m.fall.may, m.fall.announce = m.vip.State, m.may, m.vip.Announce
+		m.fall.asked = func() bool { return m.local.Load().Fallback() }
+		m.holder.leases, m.holder.follows = m.fall, m.fall.follows
+	}
 	return m, nil
+}
+
+// gatewayOf is whom fallback asks.
+func gatewayOf(l *config.Local) vip.Gateway {
+	addr, _ := netip.ParseAddr(l.Gateway) // a word is no address
+	return vip.Gateway{Addr: addr, None: l.Gateway == "none"}
 }
 
 func vipConfig(l *config.Local, log *slog.Logger) vip.Config {
@@ -150,6 +165,8 @@ func (m *member) run(ctx context.Context) error {
 		ended := make(chan error, 1)
 		gone.Go(func() { ended <- m.vip.Run(addressing) })
 		group.Go(func() error { return <-ended })
+		gone.Go(func() { m.sees.Run(addressing) })
+		gone.Go(func() { m.fall.run(addressing) })
 	}
 	select {
 	case <-ctx.Done():
@@ -329,6 +346,14 @@ func (m *member) fit() (ok bool, why string) {
 	return r.eligible()
 }
 
+// release is what the guard says when this node has died in that term.
+func (m *member) release(term uint64) []byte {
+	if !m.fall.own(term) {
+		return nil // nobody was elected in it
+	}
+	return m.node.ReleaseMessage(term)
+}
+
 // arm gives the guard the connections over which it can say that this node has
 // died, when they are others than before.
 func (m *member) arm(before []cluster.ReleaseConn) []cluster.ReleaseConn {
@@ -345,6 +370,6 @@ func (m *member) arm(before []cluster.ReleaseConn) []cluster.ReleaseConn {
 			}
 		}
 	}
-	m.vip.GuardConns(files, m.node.ReleaseMessage)
+	m.vip.GuardConns(files, m.release)
 	return now
 }

@@ -43,6 +43,9 @@ type holder struct {
 	may func() bool
 	// led tells whether another node leads by now, in a later term.
 	led func(term uint64) bool
+	// follows tells whether a lease of the later term goes on without a break where
+	// that of the earlier one ended; nil: none does.
+	follows func(before, after uint64) bool
 	// tell says what this node has become.
 	tell func(part part, term uint64)
 }
@@ -95,7 +98,8 @@ func (h *holder) term(ctx context.Context, term uint64) {
 	h.traffic.Serve()
 	h.log.Info("taking the addresses", "term", term)
 	h.tell(partHolder, term)
-	switch h.hold(ctx, term) {
+	why, term := h.hold(ctx, term)
+	switch why {
 	case endLost:
 		h.lose(ctx, term)
 	case endHanding:
@@ -107,23 +111,28 @@ func (h *holder) term(ctx context.Context, term uint64) {
 	h.log.Info("the addresses are not held any more", "term", term, "held", time.Since(began).Round(time.Millisecond))
 }
 
-// hold keeps the addresses for as long as the lease of that term stands.
-func (h *holder) hold(ctx context.Context, term uint64) ending {
+// hold keeps the addresses for as long as the lease of that term stands, or one
+// that follows it. It returns the term in which it ended.
+func (h *holder) hold(ctx context.Context, term uint64) (ending, uint64) {
 	renew := time.NewTicker(h.heartbeat / 20)
 	defer renew.Stop()
 	for {
 		changed := h.Changed()
 		switch l := h.Lease(); {
 		case l.Term == term && l.Handing:
-			return endHanding
+			return endHanding, term
+		case l.Valid && l.Term != term && h.follows != nil && h.follows(term, l.Term):
+			h.log.Info("holding goes on", "term", l.Term, "before", term)
+			term = l.Term
+			continue
 		case l.Term != term || !l.Valid:
-			return endLost
+			return endLost, term
 		default:
 			h.address.Want(vip.Want{Hold: true, Until: l.Until, Answer: true, Term: term})
 		}
 		select {
 		case <-ctx.Done():
-			return endStop
+			return endStop, term
 		case <-changed:
 		case <-renew.C:
 		}

@@ -30,6 +30,7 @@ type member struct {
 	Eligible bool   `json:"eligible"`
 	Why      string `json:"why"`
 	Holding  bool   `json:"holding"`
+	Fallback bool   `json:"fallback"`
 	Drained  bool   `json:"drained"`
 	Digest   uint64 `json:"digest"`
 }

@@ -50,9 +50,14 @@ func begin(t *testing.T, more ...string) *suite {
 // prepare builds the lab and writes the files.
 func prepare(t *testing.T, more ...string) *suite {
 	t.Helper()
+	return prepareOf(t, lab.Config{}, more...)
+}
+
+func prepareOf(t *testing.T, size lab.Config, more ...string) *suite {
+	t.Helper()
 	rig.NeedRoot(t)
 	bin := rig.Bin(t)
-	l, err := lab.New(lab.Config{})
+	l, err := lab.New(size)
 	must(t, err)
 	t.Cleanup(func() { must(t, l.Close()) })
 	c, err := l.NewCluster(bin, more...)

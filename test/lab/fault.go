@@ -140,8 +140,14 @@ func (l *Lab) Partition(a, b Side) error { return l.cut(append(pairs(a, b), pair
 // CutFrom lets nothing pass that a sends to b. What b sends to a still arrives.
 func (l *Lab) CutFrom(a, b Side) error { return l.cut(pairs(a, b)) }
 
+// CutPort lets nothing pass between the two sides that is from or to the cluster's
+// port, in either direction. The rest passes, ARP too.
+func (l *Lab) CutPort(a, b Side) error {
+	return l.add("mute", append(pairs(a, b), pairs(b, a)...))
+}
+
 // Heal ends all partitions.
-func (l *Lab) Heal() error { return l.nft("flush set bridge lab cut") }
+func (l *Lab) Heal() error { return l.nft("flush set bridge lab cut\nflush set bridge lab mute") }
 
 func pairs(from, to Side) (pairs []string) {
 	for _, a := range from.ports() {
@@ -152,9 +158,11 @@ func pairs(from, to Side) (pairs []string) {
 	return pairs
 }
 
-func (l *Lab) cut(pairs []string) error {
+func (l *Lab) cut(pairs []string) error { return l.add("cut", pairs) }
+
+func (l *Lab) add(set string, pairs []string) error {
 	if len(pairs) == 0 {
 		return nil
 	}
-	return l.nft("add element bridge lab cut { " + strings.Join(pairs, ", ") + " }")
+	return l.nft("add element bridge lab " + set + " { " + strings.Join(pairs, ", ") + " }")
 }

@@ -86,7 +86,13 @@ func (n *Node) backPort() string { return n.Name + "b" }
 // filter is where partitions are made: pairs of ports between which nothing passes.
 const filter = `table bridge lab {
 	set cut { typeof iifname . oifname; }
-	chain forward { type filter hook forward priority 0; iifname . oifname @cut drop; }
+	set mute { typeof iifname . oifname; }
+	chain forward {
+		type filter hook forward priority 0
+		iifname . oifname @cut drop
+		iifname . oifname @mute meta l4proto { tcp, udp } th dport 7950 drop
+		iifname . oifname @mute meta l4proto { tcp, udp } th sport 7950 drop
+	}
 }`
 
 func (l *Lab) address(servers int) error {

@@ -1,0 +1,110 @@
+//go:build linux
+
+package cluster
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"pen/test/lab"
+	"pen/test/rig"
+)
+
+// What two nodes may take to find out that the other one is gone: three seconds of
+// silence and half a second between signs, one and a half for the probes, one for
+// the node that comes second; the machine is busy with other tests.
+const fallbackLimit = 8 * time.Second
+
+// pair begins a cluster of two nodes. The clients' router is the gateway.
+func pair(t *testing.T, more ...string) *suite {
+	t.Helper()
+	s := prepareOf(t, lab.Config{Nodes: 2}, append([]string{"no hash", "gateway 10.0.0.100"}, more...)...)
+	must(t, s.Start(s.Nodes...))
+	s.well(t)
+	return s
+}
+
+// tells waits until a node's table has all the words.
+func (s *suite) tells(t testing.TB, n *lab.Node, most time.Duration, words ...string) {
+	t.Helper()
+	text := ""
+	if !rig.Eventually(most, func() bool {
+		var err error
+		text, err = s.Ask(t.Context(), n, "cluster")
+		for _, w := range words {
+			if err != nil || !strings.Contains(text, w) {
+				return false
+			}
+		}
+		return true
+	}) {
+		t.Errorf("%s does not say %q:\n%s", n.Name, words, text)
+	}
+}
+
+// The two nodes lose each other, one after the other.
+func TestPair(t *testing.T) {
+	s := pair(t)
+	w, err := s.Watch(clients)
+	must(t, err)
+	time.Sleep(1500 * time.Millisecond) // every client comes, and is remembered
+	for _, f := range []struct {
+		name  string
+		do    func(t *testing.T, holder, other *lab.Node)
+		lasts time.Duration
+		gap   time.Duration // at most
+		stays bool
+		says  []string // the table of who holds then
+	}{
+		{"the other node is killed", func(t *testing.T, _, other *lab.Node) {
+			other.Signal(syscall.SIGKILL)
+		}, 2 * time.Second, gapLimit / 2, true, []string{"HOLDER(fallback)", "no quorum (fallback), 1 of 2 alive"}},
+		{"the holder is killed", func(t *testing.T, holder, _ *lab.Node) {
+			holder.Signal(syscall.SIGKILL)
+		}, fallbackLimit, fallbackLimit, false, []string{"HOLDER(fallback)"}},
+		{"the cluster's port is cut off", func(t *testing.T, holder, other *lab.Node) {
+			must(t, s.CutPort(one(holder), one(other)))
+		}, 7 * time.Second, gapLimit / 2, true, []string{"HOLDER(fallback)"}},
+	} {
+		if !t.Run(f.name, func(t *testing.T) {
+			holder := s.holder(t)
+			other := s.others(holder)[0]
+			from := time.Now()
+			f.do(t, holder, other)
+			heir := other
+			if f.stays {
+				heir = holder
+			}
+			s.tells(t, heir, f.lasts, f.says...)
+			time.Sleep(time.Until(from.Add(f.lasts)))
+			healing := time.Now()
+			must(t, s.Heal())
+			s.restart(t)
+			s.well(t)
+			s.tells(t, s.holder(t), rig.Patience, "HOLDER(quorum)", "quorum, 2 of 2 alive")
+			all := time.Now().Add(1100 * time.Millisecond)
+			time.Sleep(time.Until(all))
+			during, after := w.Report(from, healing), w.Report(healing, all)
+			t.Logf("during:\n%sfrom the healing on:\n%s", during, after)
+			for when, r := range map[string]lab.Report{"during": during, "after": after} {
+				must(t, r.Err)
+				if r.Doubles > 0 || r.Moved > 0 {
+					t.Errorf("%s: two nodes answered %d times, %d clients met another server", when, r.Doubles, r.Moved)
+				}
+			}
+			if during.Gap > f.gap || after.Gap > gapLimit {
+				t.Errorf("nobody was answered for %v and, after the healing, %v; want at most %v and %v", during.Gap, after.Gap, f.gap, gapLimit)
+			}
+			if after.Clients != clients {
+				t.Errorf("%d clients came back, want all %d", after.Clients, clients)
+			}
+			if t.Failed() {
+				t.Logf("all that was seen, in ms since the fault:\n%s", w.Trace(from, all))
+			}
+		}) {
+			t.FailNow()
+		}
+	}
+}
