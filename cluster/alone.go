@@ -40,7 +40,7 @@ var errFallen = errors.New("this node holds the address without a quorum")
 // It may end only when the address is gone from this node, or this node has a lease.
 func (n *Node) HoldAlone(on bool) bool {
 	k := n.core.Load()
-	if k == nil {
+	if k == nil || on && n.behind() != "" {
 		return !on
 	}
 	return k.elector.holdAlone(on)
@@ -160,7 +160,7 @@ func (n *Node) Sighting() Sighting {
 		}
 	}
 	s := Sighting{Pair: len(all) == 2 && other != "" && (all[0] == k.id || all[1] == k.id)}
-	if !s.Pair {
+	if s.Pair = s.Pair && n.behind() == ""; !s.Pair {
 		return s
 	}
 	_, leader := k.raft.LeaderWithID()
