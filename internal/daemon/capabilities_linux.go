@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -43,10 +41,10 @@ func (c capabilities) String() string {
 // everything is dropped.
 func needed(l *config.Local, v *state.View) capabilities {
 	var c capabilities
-	if !l.Clustered() {
-		return c
+	if !l.Clustered() || witness(&l.Membership) {
+		return c // a witness serves nobody: the file is everybody's
 	}
-	if len(l.VIPs) > 0 && !witness(&l.Membership) {
+	if len(l.VIPs) > 0 {
 		// To add the addresses and to fence them, and for announcements. The
 		// sockets of the latter are opened anew with each holding.
 		c = append(c, capability{cap.NET_ADMIN, "vip"}, capability{cap.NET_RAW, "vip"})
@@ -71,31 +69,6 @@ func unprivilegedPorts() int {
 		return from
 	}
 	return 1024
-}
-
-// witness tells whether this node never holds an address.
-func witness(m *config.Membership) bool {
-	mine := func(a netip.AddrPort) bool { return a == m.Self }
-	if !m.Self.IsValid() {
-		local := localAddresses()
-		mine = func(a netip.AddrPort) bool { return slices.Contains(local, a.Addr()) }
-	}
-	i := slices.IndexFunc(m.Peers, func(p config.Peer) bool { return mine(p.Addr) })
-	return i >= 0 && m.Peers[i].Witness
-}
-
-func localAddresses() []netip.Addr {
-	nets, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil // the node then keeps what a holder needs
-	}
-	var all []netip.Addr
-	for _, n := range nets {
-		if p, err := netip.ParsePrefix(n.String()); err == nil {
-			all = append(all, p.Addr().Unmap())
-		}
-	}
-	return all
 }
 
 // survive makes the permitted capabilities outlive the change of the user. The

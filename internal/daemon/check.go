@@ -19,7 +19,25 @@ import (
 // Check looks at everything that a start with this command line would look at,
 // and starts nothing.
 func Check(ctx context.Context, line *config.CommandLine) config.Report {
-	return config.Checker{Fits: fits, Cluster: unprivileged}.Check(ctx, line)
+	return checker(unprivileged).Check(ctx, line)
+}
+
+// checker looks at this machine, too. A witness serves nobody, and what that would
+// need it need not have.
+func checker(cluster func(*config.Local) []config.Doubt) config.Checker {
+	idle := false
+	return config.Checker{
+		Cluster: func(l *config.Local) []config.Doubt { // before Fits
+			idle = witness(&l.Membership)
+			return cluster(l)
+		},
+		Fits: func(v *state.View) error {
+			if idle {
+				return nil
+			}
+			return fits(v)
+		},
+	}
 }
 
 // unprivileged tells what stands in the way of a cluster. Who checks a file
@@ -119,7 +137,7 @@ func apart(err error) []error {
 // returns what can not be.
 func (d *daemon) examine(plan *config.Plan, statements []config.Statement) error {
 	var errs []error
-	for _, f := range (config.Checker{Fits: fits, Cluster: doubts}).Examine(plan, statements) {
+	for _, f := range checker(doubts).Examine(plan, statements) {
 		if f.Severity == config.SeverityError {
 			errs = append(errs, errors.New(f.String()))
 		} else {

@@ -141,7 +141,7 @@ func (d *daemon) reconcile(ctx context.Context) error {
 // configure brings the data plane up to the present view. A cluster that has no
 // settings yet leaves it as it is.
 func (d *daemon) configure() {
-	if d.member != nil && (!d.member.settled.Load() || d.member.self.Witness) {
+	if d.member != nil && (!d.member.settled.Load() || !d.serves()) {
 		return
 	}
 	d.change.Lock()
@@ -164,7 +164,7 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	if d.member != nil && len(ops) > 0 && !d.member.settled.Load() {
 		return d.member.unsettled()
 	}
-	if slices.ContainsFunc(ops, marks) {
+	if slices.ContainsFunc(ops, marks) && d.serves() {
 		// What this node has seen of the server until now comes before the
 		// operator's word about it, and not after.
 		if err := d.proxy.Settle(ctx); err != nil {
@@ -181,19 +181,28 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(worse(before, view, *d.local.Load()), d.files.check(view)); err != nil {
+		if err := worse(before, view, *d.local.Load()); err != nil {
 			return err
 		}
-		if err := d.proxy.Prepare(view); err != nil {
-			return err
+		if d.serves() {
+			if err := d.files.check(view); err != nil {
+				return err
+			}
+			if err := d.proxy.Prepare(view); err != nil {
+				return err
+			}
 		}
 		res, err := d.state.Propose(ctx, c)
 		if err = errors.Join(err, res.Err); err != nil {
-			_ = d.proxy.Prepare(before) // closes what was opened for the change
+			if d.serves() {
+				_ = d.proxy.Prepare(before) // closes what was opened for the change
+			}
 			return err
 		}
-		if err := d.proxy.Configure(d.state.View()); err != nil {
-			return err
+		if d.serves() {
+			if err := d.proxy.Configure(d.state.View()); err != nil {
+				return err
+			}
 		}
 	}
 	now := *d.local.Load()
@@ -201,6 +210,10 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	d.adopt(now)
 	return nil
 }
+
+// serves tells whether this node has listeners. A witness has none, and needs
+// nothing that they would.
+func (d *daemon) serves() bool { return d.member == nil || !d.member.self.Witness }
 
 // Why nothing can be changed yet.
 var (

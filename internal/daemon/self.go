@@ -56,3 +56,28 @@ func nodeName() string {
 	}
 	return name
 }
+
+// witness tells whether this node never holds an address.
+func witness(m *config.Membership) bool {
+	mine := func(a netip.AddrPort) bool { return a == m.Self }
+	if !m.Self.IsValid() {
+		local := localAddresses()
+		mine = func(a netip.AddrPort) bool { return slices.Contains(local, a.Addr()) }
+	}
+	i := slices.IndexFunc(m.Peers, func(p config.Peer) bool { return mine(p.Addr) })
+	return i >= 0 && m.Peers[i].Witness
+}
+
+func localAddresses() []netip.Addr {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil // the node then keeps what a holder needs
+	}
+	var all []netip.Addr
+	for _, n := range nets {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			all = append(all, p.Addr().Unmap())
+		}
+	}
+	return all
+}

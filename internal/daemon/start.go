@@ -147,7 +147,11 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if err != nil {
 		return err
 	}
-	if d.files, err = raiseFiles(filesOf(plan.View) + filesOfMember(local)); err != nil {
+	need := filesOf(plan.View)
+	if witness(&local.Membership) {
+		need = filesFor()
+	}
+	if d.files, err = raiseFiles(need + filesOfMember(local)); err != nil {
 		return err
 	}
 	d.files -= files(filesOfMember(local))
@@ -235,8 +239,8 @@ func (d *daemon) openPorts(ctx context.Context, seed state.Command, text string,
 	if err := d.openControl(ctx, view, text, who); err != nil {
 		return err
 	}
-	if d.member != nil && d.member.self.Witness {
-		return nil // it serves nobody
+	if !d.serves() {
+		return nil
 	}
 	return d.proxy.Prepare(view)
 }

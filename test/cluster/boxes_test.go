@@ -472,3 +472,126 @@ func TestCopiedData(t *testing.T) {
 	}
 	s.holder(t)
 }
+
+// TestWitness runs the third node as nobody: the same file, with an address, a
+// port below 1024 and servers in it, and no privilege at all.
+func TestWitness(t *testing.T) {
+	s := boxes(t, 3, "11 12 13:witness")
+	two, witness := s.Nodes[:2], s.Nodes[2]
+	const nobody = 65534
+	for _, name := range []string{".", "cluster.key", "pen.cfg"} {
+		must(t, os.Chown(filepath.Join(witness.Dir, name), nobody, nobody))
+	}
+	unprivileged := []string{
+		"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs",
+		"prlimit", "--nofile=1024:1024",
+	}
+	pen := filepath.Join(rig.Bin(t), "pen")
+	// Neither the network of the address nor many connections are needed for it.
+	text, err := os.ReadFile(filepath.Join(witness.Dir, "pen.cfg"))
+	must(t, err)
+	elsewhere := strings.Replace(string(text), "10.0.0.10/24", "10.99.0.10/24", 1) + "conn_max 100000\n"
+	must(t, os.WriteFile(filepath.Join(witness.Dir, "elsewhere.cfg"), []byte(elsewhere), 0o644))
+	if out, err := witness.Run(t.Context(), append(unprivileged, pen, "--check", "-F", "elsewhere.cfg", "--data-dir", "data")...); err != nil || strings.Contains(out, "error") || strings.Contains(out, "warning") {
+		t.Errorf("--check as nobody: %s, %v", out, err)
+	}
+	must(t, os.WriteFile(filepath.Join(witness.Dir, "pen.cfg"), []byte(string(text)+"conn_max 1000\n"), 0o644))
+	for _, n := range two {
+		must(t, os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(string(text)+"conn_max 1000\n"), 0o644))
+	}
+	p, err := witness.Start(append(unprivileged, pen, "-f", "-F", "pen.cfg", "-C", s.Control(witness), "--data-dir", "data")...)
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the witness said:\n%s", p.Log())
+		}
+	})
+	must(t, s.Start(two...))
+	s.seen(t, "11 voter, 12 voter, 13 witness", s.Nodes...)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+	must(t, err)
+	if !strings.Contains(string(status), "CapPrm:\t0000000000000000") {
+		t.Errorf("the witness has privileges:\n%s", status)
+	}
+	if out, err := witness.Run(t.Context(), "ss", "-Hltn"); err != nil || strings.Count(strings.TrimSpace(out), "\n") != 0 || !strings.Contains(out, ":7950") {
+		t.Errorf("the witness listens, want the port of the cluster alone: %s, %v", out, err)
+	}
+	// It takes commands like any other node.
+	s.ask(t, witness, "server", "0", "max", "77")
+	s.ask(t, witness, "listen", "81")
+	s.ask(t, witness, "listen", "80")
+	holder := s.holder(t)
+	if text := s.ask(t, holder, "servers"); !strings.Contains(text, "max 77") {
+		t.Errorf("a change at the witness: %s", text)
+	}
+	s.refuses(t, witness, "cluster transfer "+witness.Name, "witness")
+	// The survivor of the other two takes the address with the vote of the witness,
+	// whoever of them is elected.
+	for range 2 {
+		holder := s.holder(t)
+		holder.Signal(syscall.SIGKILL)
+		s.Pen(holder).Wait(rig.Patience)
+		if got := s.holder(t); got == witness || got == holder {
+			t.Fatalf("%s holds the address", got.Name)
+		}
+		must(t, s.Start(holder))
+		s.seen(t, "11 voter, 12 voter, 13 witness", s.Nodes...)
+		if !rig.Eventually(rig.Patience, func() bool { return s.eligible(t, holder) == 2 }) {
+			t.Fatalf("%s is not ready again", holder.Name)
+		}
+	}
+	p.Signal(syscall.SIGTERM)
+	if status, ended := p.Wait(rig.Patience); !ended || status != 0 {
+		t.Errorf("the witness: ended %t with status %d", ended, status)
+	}
+}
+
+// eligible counts the nodes that could hold the address, as one of them says.
+func (s *suite) eligible(t testing.TB, n *lab.Node) (count int) {
+	t.Helper()
+	for _, m := range s.box(t, n).Members {
+		if m.Eligible {
+			count++
+		}
+	}
+	return count
+}
+
+// TestPreempt gives the address back to the preferred node when that has been
+// ready for two seconds, and not before.
+func TestPreempt(t *testing.T) {
+	s := boxes(t, 3, "11:prio=2 12 13", "preempt 2")
+	best := s.Nodes[0]
+	must(t, s.Start(s.Nodes...))
+	s.seen(t, "11 voter, 12 voter, 13 voter", s.Nodes...)
+	if !rig.Eventually(rig.Patience, func() bool { return s.holder(t) == best }) {
+		t.Fatal("the preferred node does not hold the address")
+	}
+	best.Signal(syscall.SIGKILL)
+	s.Pen(best).Wait(rig.Patience)
+	other := s.holder(t)
+	if other == best {
+		t.Fatal("a dead node answers")
+	}
+	// Half way it goes away once more: the time begins anew.
+	must(t, s.Start(best))
+	if !rig.Eventually(rig.Patience, func() bool { return s.eligible(t, other) == 3 }) {
+		t.Fatalf("%s is not ready", best.Name)
+	}
+	time.Sleep(time.Second)
+	best.Signal(syscall.SIGKILL)
+	s.Pen(best).Wait(rig.Patience)
+	must(t, s.Start(best))
+	again := time.Now()
+	for s.holder(t) != best {
+		if time.Since(again) > rig.Patience {
+			t.Fatalf("%s does not get the address back", best.Name)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	took := time.Since(again)
+	t.Logf("back %v after its second start", took.Round(time.Millisecond))
+	if took < 2*time.Second {
+		t.Errorf("%s has the address back after %v, want two seconds of being ready first", best.Name, took)
+	}
+}
