@@ -25,15 +25,17 @@ func (d *draft) setClients(o SetClients) error {
 			return fmt.Errorf("server %d is outside %d..%d", v.Server, None, MaxServers-1)
 		}
 	}
-	d.effects = append(d.effects, effect{table: s.clients, clear: true, visits: o.Clients, servers: len(s.Servers)})
+	d.effects = append(d.effects, effect{table: s.clients, clear: true, tracking: s.Tracking, visits: o.Clients, servers: len(s.Servers)})
 	return nil
 }
 
-// clear forgets all clients.
-func (t *Table) clear() {
+// clear forgets all clients, and how long ago others were forgotten.
+func (t *Table) clear(now Time, tracking int) {
 	for t.oldest != 0 {
 		t.remove(t.oldest.slot())
 	}
+	t.horizon.Store(0)
+	t.advance(now, tracking)
 }
 
 func (c *coder) visits(all *[]Visit) {

@@ -124,7 +124,9 @@ func TestSetClients(t *testing.T) {
 	m := New()
 	m.Apply(Command{Time: 100_000, Ops: []Op{SetLevel{2}, AddService{"web"}}})
 	m.Apply(Command{Time: 100_000, Ops: []Op{Visits{1, []Visit{{client(1), 0, 0}, {client(2), 0, 0}}}}})
+	m.Apply(Command{Time: 100_000, Ops: []Op{Set{"", OptTracking, Int(1)}}}) // so that all older ones are forgotten
 	m.Apply(Command{Time: 100_000, Ops: []Op{
+		Set{"", OptTracking, Int(60)},
 		SetServer{Index: 1, Fields: FieldPort, Server: Server{Port: 80}},
 		SetClients{"", []Visit{{client(3), 1, 9}, {client(2), 0, 4}}},
 		SetClients{"web", []Visit{{client(3), None, 0}}},

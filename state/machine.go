@@ -148,11 +148,12 @@ type draft struct {
 // effect is what a command does to a client table, kept until all of the
 // command is known to be good.
 type effect struct {
-	table   *Table
-	max     int     // have so many slots
-	clear   bool    // forget all
-	visits  []Visit // or record these
-	servers int     // number of servers of the service
+	table    *Table
+	max      int  // have so many slots
+	clear    bool // forget all; tracking is that of the service
+	tracking int
+	visits   []Visit // or record these
+	servers  int     // number of servers of the service
 }
 
 func (e effect) do(now Time, rest func()) {
@@ -160,7 +161,7 @@ func (e effect) do(now Time, rest func()) {
 		e.table.resize(e.max)
 	}
 	if e.clear {
-		e.table.clear()
+		e.table.clear(now, e.tracking)
 	}
 	for visits := range slices.Chunk(e.visits, visitsAtOnce) {
 		e.table.warm(visits)

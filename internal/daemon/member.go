@@ -30,7 +30,7 @@ type member struct {
 	notify *notifier // nil: nobody to tell
 	holder holder
 	self   config.Peer
-	prober *prober
+	prober *prober     // of a rehearsal
 	fall   *fallback   // nil: nothing to hold
 	sees   *vip.Prober // what it sees
 

@@ -18,6 +18,7 @@ type Cluster struct {
 	lab  *Lab
 	bin  string
 	pens []*Process
+	bins map[*Node]string // where it is not bin
 }
 
 // NewCluster writes the files of a cluster: the key, and the configuration with
@@ -72,13 +73,26 @@ func (c *Cluster) write(n *Node, key, config string) error {
 // port is opened for root by mistake.
 func (c *Cluster) Start(nodes ...*Node) error {
 	for _, n := range nodes {
-		p, err := n.Start(filepath.Join(c.bin, "pen"), "-f", "-u", "root", "-F", "pen.cfg", "-C", c.Control(n), "--data-dir", filepath.Join(n.Dir, "data"))
+		bin := c.bin
+		if other := c.bins[n]; other != "" {
+			bin = other
+		}
+		p, err := n.Start(filepath.Join(bin, "pen"), "-f", "-u", "root", "-F", "pen.cfg", "-C", c.Control(n), "--data-dir", filepath.Join(n.Dir, "data"))
 		if err != nil {
 			return err
 		}
 		c.pens[n.number] = p
 	}
 	return nil
+}
+
+// Install makes bin the directory with the pen that Start starts on a node from
+// now on.
+func (c *Cluster) Install(n *Node, bin string) {
+	if c.bins == nil {
+		c.bins = map[*Node]string{}
+	}
+	c.bins[n] = bin
 }
 
 // Control is where pen takes commands on a node. It is a socket, so that the

@@ -47,12 +47,18 @@ func buildCommands() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir, "pen/cmd/pen", "pen/cmd/penctl")
+	return dir, Build(dir)
+}
+
+// Build builds our commands into a directory, with more arguments for go build.
+func Build(dir string, more ...string) error {
+	args := append([]string{"build", "-o", dir}, more...)
+	cmd := exec.Command("go", append(args, "pen/cmd/pen", "pen/cmd/penctl")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
+		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return dir, nil
+	return nil
 }
 
 // Pen returns the path of our pen.
