@@ -75,11 +75,17 @@ func (h *history) check(names []string) (wrong []string) {
 	return wrong
 }
 
+// operations leaves out what can be anywhere: a change of unknown end that nobody
+// has seen may as well come after everything. Each of them would double the search.
 func (h *history) operations(key int) (ops []porcupine.Operation) {
+	seen := map[int]bool{}
+	for _, e := range h.entries {
+		seen[e.value] = seen[e.value] || !e.write && e.key == key
+	}
 	first := entry{key: key, write: true, value: h.values[key]}
 	ops = append(ops, porcupine.Operation{Input: first, Output: 0, Call: -2, Return: -1})
 	for i, e := range slices.Concat(h.loose, h.entries) {
-		if e.key != key || e.outcome == refused {
+		if e.key != key || e.outcome == refused || e.outcome == unknown && !seen[e.value] {
 			continue
 		}
 		op := porcupine.Operation{ClientId: i, Input: e, Output: e.value, Call: max(0, int64(e.called.Sub(h.began))), Return: int64(e.ending.Sub(h.began))}

@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
+	"net"
 	"syscall"
 	"time"
 
@@ -47,7 +47,7 @@ var kinds = []kind{
 	}},
 	{name: "stopped", weight: 8, least: 20 * ms, most: 600 * ms, aimed: true, do: (*play).stop},
 	{name: "power lost", weight: 6, least: 50 * ms, most: 1000 * ms, aimed: true, do: (*play).power},
-	{name: "data wiped", weight: 4, least: 20 * ms, most: 500 * ms, aimed: true, first: true, do: (*play).wipe},
+	{name: "data wiped", weight: 6, least: 20 * ms, most: 500 * ms, aimed: true, first: true, do: (*play).wipe},
 	{name: "all killed", weight: 3, least: 20 * ms, most: 400 * ms, alone: true, do: (*play).killAll},
 	{name: "rolling restart", weight: 1, alone: true, do: (*play).roll},
 	{name: "formed anew", weight: 2, least: 300 * ms, most: 1500 * ms, alone: true, do: (*play).formAnew},
@@ -84,6 +84,11 @@ var kinds = []kind{
 	{name: "drained", weight: 4, least: 50 * ms, most: 800 * ms, aimed: true, first: true, full: true, do: (*play).drain},
 	{name: "address deleted by hand", weight: 4, atHolder: true, first: true, aimed: true, do: (*play).deleteAddress},
 	{name: "packet filter flushed", weight: 3, atHolder: true, alone: true, aimed: true, do: (*play).flushFilter},
+	{name: "disk stalled", weight: 4, least: 50 * ms, most: 1500 * ms, aimed: true, do: (*play).stall},
+	{name: "disk full", weight: 5, least: 50 * ms, most: 1000 * ms, aimed: true, first: true, do: (*play).fill},
+	{name: "all frozen", weight: 2, least: 50 * ms, most: 1500 * ms, alone: true, do: (*play).freezeAll},
+	{name: "garbage on the cluster port", weight: 3, aimed: true, do: (*play).garbage},
+	{name: "file read again", weight: 2, do: (*play).reload},
 	{name: "claimed by a stranger", weight: 4, do: func(p *play, _ strike, _ int) (func() error, error) {
 		return nil, p.Claim()
 	}},
@@ -177,7 +182,7 @@ func (p *play) power(_ strike, n int) (func() error, error) {
 
 func (p *play) wipe(_ strike, n int) (func() error, error) {
 	again, err := p.end(n, func() { p.Nodes[n].Signal(syscall.SIGKILL) })
-	return again, errors.Join(err, os.RemoveAll(filepath.Join(p.Nodes[n].Dir, "data")))
+	return again, errors.Join(err, p.Nodes[n].Wipe())
 }
 
 func (p *play) all() (all []int) {
@@ -225,7 +230,7 @@ func (p *play) formAnew(s strike, _ int) (func() error, error) {
 			n.Signal(syscall.SIGKILL)
 		}
 		for _, n := range p.all() {
-			errs = append(errs, p.gone(n), os.RemoveAll(filepath.Join(p.Nodes[n].Dir, "data")))
+			errs = append(errs, p.gone(n), p.Nodes[n].Wipe())
 		}
 		return errors.Join(errs...)
 	}, func() {
@@ -366,4 +371,61 @@ func (p *play) deleteAddress(_ strike, n int) (func() error, error) {
 func (p *play) flushFilter(_ strike, n int) (func() error, error) {
 	_, err := p.Nodes[n].Run(context.Background(), "nft", "flush", "ruleset")
 	return nil, err
+}
+
+// stall makes a node useless for elections, but not for its connections.
+func (p *play) stall(s strike, n int) (func() error, error) {
+	err := p.world.alter(func() error { return p.Nodes[n].Stall(s.lasts) }, func() { p.world.nodes[n].sure = false })
+	return func() error { return nil }, err
+}
+
+func (p *play) fill(_ strike, n int) (func() error, error) {
+	err := p.world.alter(p.Nodes[n].Fill, func() { p.world.nodes[n].sure = false })
+	return func() error { return p.world.alter(p.Nodes[n].Free, func() {}) }, err
+}
+
+func (p *play) freezeAll(strike, int) (func() error, error) {
+	var all []func() error
+	for _, n := range p.all() {
+		thaw, err := p.freeze(n, p.Nodes[n].Signal)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, thaw)
+	}
+	return func() (err error) {
+		for _, thaw := range all {
+			err = errors.Join(err, thaw())
+		}
+		return err
+	}, nil
+}
+
+// garbage comes to the port of the cluster from somewhere else.
+func (p *play) garbage(s strike, n int) (func() error, error) {
+	r := rand.New(rand.NewPCG(s.draw, 0))
+	var open []net.Conn
+	for range 100 {
+		c, err := p.Connect(p.Nodes[n].Addr.String()+":7950", 20*ms)
+		if err != nil {
+			break // nobody is there, or it takes no more
+		}
+		open = append(open, c)
+		junk := make([]byte, 1+r.IntN(2000))
+		for i := range junk {
+			junk[i] = byte(r.Uint32())
+		}
+		c.SetWriteDeadline(time.Now().Add(20 * ms))
+		c.Write(junk)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	return nil, nil
+}
+
+// reload may be refused where there is no leader.
+func (p *play) reload(s strike, _ int) (func() error, error) {
+	p.ask(context.Background(), int(s.draw%uint64(len(p.Nodes))), "reload")
+	return nil, nil
 }

@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&o.to, "to", 0, "end with the round of this fault; 0: with the last")
 	flag.BoolVar(&o.first, "first", false, "end with the first violation")
 	flag.BoolVar(&o.print, "print", false, "print the faults and do nothing")
+	flag.StringVar(&o.only, "only", "", "only rounds with a fault of this kind")
 	flag.StringVar(&o.markdown, "markdown", "", "write the report into this file")
 	flag.StringVar(&o.logs, "logs", "", "where to keep the nodes' logs after a violation; empty: a new directory in that for temporary files")
 	flag.DurationVar(&o.limit, "hold", holdTime, "how long nobody may hold the address where somebody can")
@@ -56,6 +57,7 @@ type options struct {
 	from, to       int
 	first, print   bool
 	markdown, logs string
+	only           string
 	limit          time.Duration
 }
 
@@ -109,7 +111,8 @@ func (o options) part(plan []episode) (left []episode) {
 	for _, e := range plan {
 		var rounds []round
 		for _, r := range e.rounds {
-			if last := r.strikes[len(r.strikes)-1].number; last >= o.from && (o.to == 0 || r.strikes[0].number <= o.to) {
+			last := r.strikes[len(r.strikes)-1].number
+			if last >= o.from && (o.to == 0 || r.strikes[0].number <= o.to) && (o.only == "" || r.has(o.only)) {
 				rounds = append(rounds, r)
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -44,6 +45,11 @@ func (s strike) String() string {
 type round struct {
 	episode int
 	strikes []strike
+}
+
+// has tells whether a fault of that kind is in it.
+func (r round) has(kind string) bool {
+	return slices.ContainsFunc(r.strikes, func(s strike) bool { return s.kind.name == kind })
 }
 
 // episode is a part of a plan that has a cluster of its own.

@@ -66,6 +66,11 @@ func (p *play) prepare(bin string, limit time.Duration) (err error) {
 			}
 		}
 	}
+	for _, n := range p.Nodes {
+		if err := n.Disk(); err != nil {
+			return err
+		}
+	}
 	p.world = newWorld(len(p.Nodes), p.episode.witness)
 	if err := p.Start(p.Nodes...); err != nil {
 		return err
