@@ -2,8 +2,12 @@ package cluster
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -15,7 +19,7 @@ func TestBallot(t *testing.T) {
 	dir := t.TempDir()
 	open := func() logStore {
 		t.Helper()
-		s, err := openWAL(dir, hclog.NewNullLogger())
+		s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
 		must(t, err)
 		return s
 	}
@@ -45,32 +49,47 @@ func TestBallot(t *testing.T) {
 	vote(s, 4, "10.0.0.2:7950")
 	must(t, s.Close())
 
-	// The last write is cut short: what was before it counts.
+	// A copy is damaged: the other counts.
 	path := filepath.Join(dir, ballotName)
 	b, err := os.ReadFile(path)
 	must(t, err)
-	newest := 0
-	if s0, _, _ := parseSlot(b[:slotSize]); true {
-		if s1, _, ok := parseSlot(b[slotApart:]); ok && s1 > s0 {
-			newest = slotApart
+	for i := range 4 {
+		torn := bytes.Clone(b)
+		clear(torn[i*slotApart+100 : i*slotApart+slotSize])
+		must(t, os.WriteFile(path, torn, 0o600))
+		s = open()
+		want(s, 4, 4, "10.0.0.2:7950")
+		must(t, s.Close())
+		again, err := os.ReadFile(path)
+		must(t, err)
+		if _, _, ok := parseSlot(again[i*slotApart:][:slotSize], ballotMagic); !ok {
+			t.Errorf("copy %d is still damaged", i)
 		}
 	}
-	torn := bytes.Clone(b)
-	clear(torn[newest+100 : newest+slotSize])
-	must(t, os.WriteFile(path, torn, 0o600))
+	// Both of a pair are: nobody knows what the last vote was.
+	for pair := range 2 {
+		bad := bytes.Clone(b)
+		bad[2*pair*slotApart+20] ^= 1
+		bad[(2*pair+1)*slotApart+30] ^= 1
+		must(t, os.WriteFile(path, bad, 0o600))
+		if _, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger()); err == nil ||
+			!strings.Contains(err.Error(), fmt.Sprintf("%s: bytes %d and %d: both copies are damaged: the last vote is gone: take the cluster's directory away", path, 2*pair*slotApart, (2*pair+1)*slotApart)) {
+			t.Errorf("pair %d damaged: %v", pair, err)
+		}
+	}
+	must(t, os.WriteFile(path, b, 0o600))
 	s = open()
-	want(s, 4, 3, "10.0.0.1:7950")
 	must(t, s.StoreLog(entry(1, 4)))
 	must(t, s.Close())
 
 	// Without memory of its votes a node must not vote.
 	must(t, os.WriteFile(path, make([]byte, len(b)), 0o600))
-	if s, err := openWAL(dir, hclog.NewNullLogger()); err == nil {
+	if s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger()); err == nil {
 		s.Close()
 		t.Error("opened with both copies damaged")
 	}
 	must(t, os.Remove(path))
-	if s, err := openWAL(dir, hclog.NewNullLogger()); err == nil {
+	if s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger()); err == nil {
 		s.Close()
 		t.Error("opened a log without its ballot")
 	}
@@ -78,9 +97,10 @@ func TestBallot(t *testing.T) {
 
 // TestBallotFull: a write that fails changes nothing.
 func TestBallotFull(t *testing.T) {
-	b, err := openBallot(t.TempDir(), raft.NewInmemStore())
+	b, err := openBallot(t.TempDir(), raft.NewInmemStore(), newHealth("", quiet()))
 	must(t, err)
 	defer b.close()
+	b.disk.step = nil // one attempt
 	must(t, b.setTerm(2))
 	b.disk.write = func(*os.File, []byte, int64) (int, error) { return 0, os.ErrPermission }
 	b.vote(2)
@@ -97,10 +117,31 @@ func TestBallotFull(t *testing.T) {
 	}
 }
 
+// TestBallotOfTheFirstFormat: two slots, of which the newer counts.
+func TestBallotOfTheFirstFormat(t *testing.T) {
+	dir := t.TempDir()
+	slot := func(seq uint64, p paper) []byte {
+		b := p.slot(seq)
+		copy(b, ballotFirst)
+		return binary.BigEndian.AppendUint32(b[:slotSize-4], crc32.Checksum(b[:slotSize-4], castagnoli))
+	}
+	old := append(slot(6, paper{term: 2}), make([]byte, slotApart)...)
+	copy(old[slotApart:], slot(7, paper{term: 3, voteTerm: 3, voteFor: []byte("a")}))
+	must(t, os.WriteFile(filepath.Join(dir, ballotName), old, 0o600))
+	for range 2 {
+		b, err := openBallot(dir, raft.NewInmemStore(), newHealth(dir, quiet()))
+		must(t, err)
+		if p := b.get(); p.term != 3 || p.voteTerm != 3 || string(p.voteFor) != "a" {
+			t.Errorf("%+v", p)
+		}
+		must(t, b.close())
+	}
+}
+
 func FuzzBallot(f *testing.F) {
 	f.Add(paper{term: 3, voteTerm: 2, voteFor: []byte("10.0.0.1:7950")}.slot(7))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		seq, p, ok := parseSlot(b)
+		seq, p, ok := parseSlot(b, ballotMagic)
 		if ok && !bytes.HasPrefix(b, p.slot(seq)[:len(ballotMagic)+25+len(p.voteFor)]) {
 			t.Errorf("%x is %d %+v", b, seq, p)
 		}

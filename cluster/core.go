@@ -25,9 +25,11 @@ type core struct {
 	links   *links
 	raft    *raft.Raft
 
-	log *raftLog
+	log    *raftLog
+	health *health // nil: nobody looks at the disk
 
 	proposing sync.RWMutex // held for reading while an entry is handed to raft
+	stuck     atomic.Bool  // raft did not end: the kernel holds a write
 	shut      bool         // nothing is proposed: a transfer is under way; guarded by proposing
 }
 
@@ -47,6 +49,8 @@ type coreConfig struct {
 	found *raft.Configuration
 	tune  func(*rules)                           // of the simulation's controls
 	where func(id string) (netip.AddrPort, bool) // newer addresses than raft's; may be nil
+	// health is that of the disk under logs and stable; may be nil.
+	health *health
 }
 
 // commitTimeout is how often a follower hears of the newest commits at least.
@@ -59,7 +63,10 @@ func newCore(c coreConfig) (*core, error) {
 	}
 	lines := newRaftLog(c.log)
 	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: lines, DisableTime: true})
-	k := &core{id: c.id, elector: e, links: newLinks(e, c.streams, c.log), log: lines}
+	k := &core{id: c.id, elector: e, links: newLinks(e, c.streams, c.log), log: lines, health: c.health}
+	if c.health != nil {
+		e.broken = func() bool { f := c.health.fault(time.Now()); return f != nil && f.blocked }
+	}
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(c.id)
 	// The net below our detection. Its heartbeats go out every tenth to fifth of it.
@@ -104,7 +111,23 @@ func (k *core) run(ctx context.Context) {
 	<-ctx.Done()
 	k.log.stopping.Store(true)
 	_ = k.trans.Close()
-	_ = k.raft.Shutdown().Error() // it has none
+	if k.health != nil {
+		// Nothing leaves this node any more, so nothing need be kept.
+		k.health.close()
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = k.raft.Shutdown().Error() // it has none
+		close(ended)
+	}()
+	late := time.NewTimer(diskPatience)
+	defer late.Stop()
+	select {
+	case <-ended:
+	case <-late.C:
+		// The kernel does not give back a write. The process may end nevertheless.
+		k.stuck.Store(true)
+	}
 	all.Wait()
 }
 
@@ -139,7 +162,7 @@ func newRaftLog(log *slog.Logger) *raftLog { return &raftLog{log: log, last: map
 var (
 	usual = []string{
 		errTooEarly.Error(), errFallen.Error(), "appendEntries rejected, sending older logs", "failed to get previous log", "duplicate requestVote from",
-		"peer has newer term, stopping replication", "rejecting vote request since", "clearing log suffix", "refused: closed: shutting down",
+		"peer has newer term, stopping replication", "rejecting vote request since", "clearing log suffix", "refused: closed: shutting down", errMuted.Error(),
 	}
 	ends = []string{"use of closed network connection", "transport shutdown", "failed to decode incoming command", "raft is already shutdown"}
 )

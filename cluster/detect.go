@@ -23,6 +23,9 @@ type elector struct {
 	ask  func(ctx context.Context, id string, q question) (bool, error)
 	// stand makes raft a candidate.
 	stand func()
+	// broken tells that raft here waits for its disk: it can neither vote nor
+	// lead. Nil: never.
+	broken func() bool
 
 	mu      sync.Mutex
 	rules   *rules
@@ -383,6 +386,8 @@ func (e *elector) look() (wait time.Duration, ask bool) {
 		return e.hb / 20, false
 	case e.rules.asking, state != raft.Follower:
 		return e.hb / 20, false
+	case e.broken != nil && e.broken():
+		return e.hb / 10, false
 	}
 	before, votes := 0, false
 	for _, id := range all {
@@ -499,7 +504,7 @@ func reach(r *raft.Raft) (index, term uint64) {
 // the answer is held back until the rule is open.
 func (e *elector) answer(q question, down <-chan struct{}) bool {
 	r := e.raft.Load()
-	if r == nil || !e.yields(q.LastTerm, q.LastIndex, down) || !e.admit(down) || r.State() == raft.Leader {
+	if r == nil || !e.yields(q.LastTerm, q.LastIndex, down) || !e.admit(down) || r.State() == raft.Leader || e.broken != nil && e.broken() {
 		return false
 	}
 	index, term := reach(r)

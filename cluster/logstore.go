@@ -14,7 +14,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
+	walfs "github.com/hashicorp/raft-wal/fs"
+	walsegment "github.com/hashicorp/raft-wal/segment"
 )
 
 // logStore keeps raft's log, and its term and vote. When a method has returned
@@ -33,28 +34,76 @@ const segmentBytes = 8 << 20
 // Term and vote are in a file of ours.
 type walStore struct {
 	*wal.WAL
-	meta   *metadb.BoltMetaDB
+	meta   *logMeta
 	ballot *ballot
+	health *health
 }
 
-func openWAL(dir string, logger hclog.Logger) (logStore, error) {
+func openWAL(dir string, h *health, logger hclog.Logger) (logStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	w, err := openLog(dir, h, logger)
 	if err != nil {
-		_ = meta.Close()
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
-	b, err := openBallot(dir, w)
-	if err != nil {
-		return nil, errors.Join(err, w.Close(), meta.Close())
-	}
-	return &walStore{w, meta, b}, nil
+	return w, nil
 }
 
-func (w *walStore) Close() error { return errors.Join(w.WAL.Close(), w.meta.Close(), w.ballot.close()) }
+func openLog(dir string, h *health, logger hclog.Logger) (_ *walStore, err error) {
+	s := &walStore{health: h}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.meta, err = openLogMeta(dir, h); err != nil {
+		return nil, err
+	}
+	if err = checkLog(dir, s.meta.state()); err != nil {
+		return nil, err
+	}
+	s.WAL, err = wal.Open(dir, wal.WithMetaStore(s.meta), wal.WithSegmentFiler(walsegment.NewFiler(dir, logFiles{walfs.New(), h})),
+		wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	if err != nil {
+		return nil, err
+	}
+	last, err := s.LastIndex()
+	if err != nil {
+		return nil, err
+	}
+	if err = s.meta.checkEnd(last); err != nil {
+		return nil, err
+	}
+	s.ballot, err = openBallot(dir, s.WAL, h)
+	h.tries.Store(true)
+	return s, err
+}
+
+// Close waits for what is being written. The attempts to write what the disk does
+// not take are given up.
+func (w *walStore) Close() error {
+	last, err := w.LastIndex()
+	if err == nil && w.health.fault(time.Now()) == nil {
+		err = w.meta.closed(last)
+	}
+	w.health.close()
+	return errors.Join(err, w.close())
+}
+
+func (w *walStore) close() error {
+	var errs []error
+	if w.WAL != nil {
+		errs = append(errs, w.WAL.Close())
+	}
+	if w.ballot != nil {
+		errs = append(errs, w.ballot.close())
+	}
+	if w.meta != nil {
+		errs = append(errs, w.meta.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // Set is of raft.StableStore.
 func (w *walStore) Set(key, v []byte) error {
@@ -76,7 +125,11 @@ func (w *walStore) Get(key []byte) ([]byte, error) {
 func (w *walStore) SetUint64(key []byte, n uint64) error {
 	switch string(key) {
 	case keyTerm:
-		return w.ballot.setTerm(n)
+		err := w.ballot.setTerm(n)
+		if err != nil && w.health.closed() {
+			return nil // raft would die of it, and nothing leaves this node any more
+		}
+		return err
 	case keyVoteTerm:
 		w.ballot.vote(n)
 		return nil

@@ -17,7 +17,7 @@ import (
 func TestLogStores(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T, dir string) logStore{
 		"wal": func(t *testing.T, dir string) logStore {
-			s, err := openWAL(dir, hclog.NewNullLogger())
+			s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -121,7 +121,7 @@ func must(t *testing.T, err error) {
 // bytes after it.
 func TestLogSurvives(t *testing.T) {
 	dir := t.TempDir()
-	s, err := openWAL(dir, hclog.NewNullLogger())
+	s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
 	must(t, err)
 	for i := range uint64(20) {
 		must(t, s.StoreLog(entry(i+1, 1)))
@@ -132,7 +132,7 @@ func TestLogSurvives(t *testing.T) {
 	must(t, os.CopyFS(crashed, os.DirFS(dir)))
 	must(t, s.Close())
 	for _, dir := range []string{dir, crashed} {
-		s, err := openWAL(dir, hclog.NewNullLogger())
+		s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
 		must(t, err)
 		if last, err := s.LastIndex(); last != 20 || err != nil {
 			t.Errorf("last entry %d, %v", last, err)
@@ -175,7 +175,7 @@ func TestPapers(t *testing.T) {
 // raft-wal before 0.4.1 could not read such a log after a restart (its #31).
 func TestLogSurvivesATruncation(t *testing.T) {
 	dir := t.TempDir()
-	s, err := openWAL(dir, hclog.NewNullLogger())
+	s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
 	must(t, err)
 	for i := range uint64(20) {
 		must(t, s.StoreLog(entry(i+1, 1)))
@@ -183,7 +183,7 @@ func TestLogSurvivesATruncation(t *testing.T) {
 	must(t, s.DeleteRange(15, 20))
 	must(t, s.StoreLog(entry(15, 2)))
 	must(t, s.Close())
-	s, err = openWAL(dir, hclog.NewNullLogger())
+	s, err = openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
 	must(t, err)
 	for i := range uint64(15) {
 		var l raft.Log

@@ -71,6 +71,7 @@ type Node struct {
 	fsm     *fsm
 	former  *former
 	logs    logStore
+	health  *health
 	snaps   raft.SnapshotStore
 	logger  hclog.Logger
 	quiet   time.Duration
@@ -114,7 +115,7 @@ type Node struct {
 func Open(cfg Config) (*Node, error) {
 	n, err := openNode(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open cluster %s: %w", cfg.Name, err)
+		return nil, fmt.Errorf("open cluster %s: %w", cfg.Name, refusal(err))
 	}
 	return n, nil
 }
@@ -151,7 +152,8 @@ func openNode(cfg Config) (_ *Node, err error) {
 			n.closeStores()
 		}
 	}()
-	if n.logs, err = openWAL(filepath.Join(dir, "log"), n.logger); err != nil {
+	n.health = newHealth(dir, cfg.Log)
+	if n.logs, err = openWAL(filepath.Join(dir, "log"), n.health, n.logger); err != nil {
 		return nil, err
 	}
 	if n.snaps, err = openSnapshots(dir, cfg.Log); err != nil {
@@ -165,9 +167,11 @@ func openNode(cfg Config) (_ *Node, err error) {
 		// What was acknowledged just before counts from the old timeout.
 		n.quiet = max(cfg.Heartbeat, p.Heartbeat)
 	}
-	p.Heartbeat = cfg.Heartbeat
-	if err := n.archive.save(p); err != nil {
-		return nil, err
+	if p.Heartbeat != cfg.Heartbeat {
+		p.Heartbeat = cfg.Heartbeat
+		if err := n.archive.save(p); err != nil {
+			return nil, err
+		}
 	}
 	if p.Formation.IsZero() || p.Brings {
 		if n.bring, err = singleState(cfg.Dir, cfg.Log); err != nil {
@@ -318,6 +322,9 @@ func (n *Node) closeOnce() {
 	closed := n.closed
 	n.closed = true
 	n.mu.Unlock()
+	if k := n.core.Load(); k != nil && k.stuck.Load() {
+		return // closing would wait for the same write
+	}
 	if !closed {
 		n.closeStores()
 	}
@@ -375,7 +382,7 @@ func (n *Node) enter(founds bool, quiet time.Duration) (*core, error) {
 	p, self := n.former.now(), n.list.Load().self
 	c := coreConfig{
 		id: p.Node.String(), self: n.cfg.Self, rank: rank{self.Witness, self.Priority}, hb: n.cfg.Heartbeat, quiet: quiet,
-		streams: n.streams, fsm: n.fsm, logs: recent, stable: n.logs, snaps: n.snaps, log: n.log, where: n.where,
+		streams: n.streams, fsm: n.fsm, logs: recent, stable: n.logs, snaps: n.snaps, log: n.log, where: n.where, health: n.health,
 	}
 	if founds {
 		if c.found, err = n.founders(p); err != nil {
@@ -424,6 +431,7 @@ func (n *Node) live(ctx context.Context, k *core) *recovery {
 	all.Go(func() { n.catchUps(ctx, k) })
 	all.Go(func() { n.notice(ctx, k) })
 	all.Go(func() { n.hearReleases(ctx) })
+	all.Go(func() { n.watchDisk(ctx, k) })
 	k.run(ctx)
 	all.Wait()
 	return wanted

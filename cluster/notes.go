@@ -17,6 +17,7 @@ type note struct {
 	Leased   bool   `json:"leased,omitempty"` // its lease is valid
 	Rank     *rank  `json:"rank,omitempty"`   // newer than that of its hello
 	Out      string `json:"out,omitempty"`    // it was removed, and by whom
+	Broken   bool   `json:"broken,omitempty"` // raft there waits for its disk: it can not vote
 	Lead     *lead  `json:"lead,omitempty"`   // of a leader
 	Facts    *facts `json:"facts,omitempty"`
 	Alone    *alone `json:"alone,omitempty"` // it holds the address without a quorum
@@ -144,6 +145,9 @@ func (n *Node) note() note {
 	}
 	if why := n.behind(); why != "" {
 		o.Eligible, o.Why = false, why
+	}
+	if f := n.health.fault(time.Now()); f != nil {
+		o.Eligible, o.Why, o.Broken = false, shorten(f.text, reasonMax), f.blocked
 	}
 	if leads && n.lead.Term > 0 {
 		l := n.lead

@@ -44,6 +44,7 @@ type transport struct {
 	down        chan struct{}
 	pumps       sync.WaitGroup
 	where       func(id string) (netip.AddrPort, bool) // nil: as raft's configuration says
+	muted       atomic.Uint64                          // a leader of this term or an earlier one says nothing, see mute
 }
 
 const connsKept = 2
@@ -114,6 +115,9 @@ func isHeartbeat(q *raft.AppendEntriesRequest) bool {
 }
 
 func (t *transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, q *raft.AppendEntriesRequest, p *raft.AppendEntriesResponse) error {
+	if q.Term <= t.muted.Load() {
+		return errMuted
+	}
 	way, sent := t.bulk, time.Now()
 	if isHeartbeat(q) {
 		way = t.quick
@@ -157,6 +161,12 @@ func (t *transport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, q *ra
 	return t.again(func() error { return t.quick.RequestPreVote(id, t.at(id, a), q, p) })
 }
 
+var errMuted = errors.New("this node has resigned")
+
+// mute ends what this node says as the leader of a term. Raft here may not know
+// yet that it leads no more, and would keep the others from following.
+func (t *transport) mute(term uint64) { t.muted.Store(term) }
+
 // again tries once more for each connection that may have been kept from before
 // the peer was started anew: raft asks for a vote once in an election, and would
 // wait for its timer.
@@ -178,19 +188,28 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress
 	if err != nil {
 		return nil, err
 	}
-	p := &pipeline{AppendPipeline: below, id: string(id), elector: t.elector, done: make(chan raft.AppendFuture), down: make(chan struct{})}
+	p := &pipeline{AppendPipeline: below, trans: t, id: string(id), elector: t.elector, done: make(chan raft.AppendFuture), down: make(chan struct{})}
 	p.relay.Go(p.run)
 	return p, nil
 }
 
 type pipeline struct {
 	raft.AppendPipeline
+	trans   *transport
 	id      string
 	elector *elector
 	done    chan raft.AppendFuture
 	down    chan struct{}
 	once    sync.Once
 	relay   sync.WaitGroup
+}
+
+// AppendEntries is of raft.AppendPipeline.
+func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if q.Term <= p.trans.muted.Load() {
+		return nil, errMuted
+	}
+	return p.AppendPipeline.AppendEntries(q, r)
 }
 
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.done }

@@ -15,6 +15,7 @@ type readiness struct {
 	behind    uint64 // commands that are agreed on and not applied here
 	listeners error  // why not all listeners are open
 	address   vip.State
+	disk      error // why nothing can be kept here
 }
 
 // behindMax is how far a node may be behind: it catches up in the time of one
@@ -38,6 +39,8 @@ func (r readiness) eligible() (ok bool, why string) {
 		why = r.address.Err.Error()
 	case r.behind > behindMax:
 		why = "catching up"
+	case r.disk != nil:
+		why = r.disk.Error()
 	default:
 		return true, ""
 	}

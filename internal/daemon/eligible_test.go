@@ -23,6 +23,7 @@ func TestEligible(t *testing.T) {
 		"no carrier":                        with(func(r *readiness) { r.address.Carrier = false }),
 		"the address is on eth1":            with(func(r *readiness) { r.address.Err = errors.New("the address is on eth1") }),
 		"catching up":                       with(func(r *readiness) { r.behind = behindMax + 1 }),
+		"disk: a sync takes 3 s":            with(func(r *readiness) { r.disk = errors.New("disk: a sync takes 3 s") }),
 	} {
 		if ok, got := r.eligible(); got != why || ok != (why == "") {
 			t.Errorf("got %t %q, want %q", ok, got, why)

@@ -221,8 +221,16 @@ func (m *member) unsettled() error {
 }
 
 // may tells whether this node may take the addresses.
+//
+// One whose only fault is its disk may if nobody else can: it can agree on nothing
+// new, and serves.
 func (m *member) may() bool {
-	ok, _ := m.fit()
+	r := m.readiness()
+	ok, _ := r.eligible()
+	if r.disk != nil && !m.node.Alternative() {
+		r.disk = nil
+		ok, _ = r.eligible()
+	}
 	return ok && !m.state.View().Drained(m.node.ID())
 }
 
@@ -337,13 +345,17 @@ func (m *member) facts() cluster.Facts {
 func (m *member) judge() { m.node.SetEligible(m.fit()) }
 
 func (m *member) fit() (ok bool, why string) {
-	r := readiness{stopping: m.stopping.Load(), leaving: m.leaving.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load()}
 	if m.vip == nil {
 		return false, "no vip"
 	}
-	r.address = m.vip.State()
-	r.behind = m.node.Behind()
-	return r.eligible()
+	return m.readiness().eligible()
+}
+
+func (m *member) readiness() readiness {
+	return readiness{
+		stopping: m.stopping.Load(), leaving: m.leaving.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load(),
+		address: m.vip.State(), behind: m.node.Behind(), disk: m.node.DiskFault(),
+	}
 }
 
 // release is what the guard says when this node has died in that term.
