@@ -82,10 +82,10 @@ func frameAt(b []byte, at int) (kind byte, size int) {
 		return 0, 0
 	}
 	n := uint64(binary.LittleEndian.Uint32(b[at+4:]))
-	switch kind = b[at]; {
-	case kind == walCommit:
+	switch kind = b[at]; kind {
+	case walCommit:
 		return kind, walFrame
-	case kind == walEntry || kind == walIndex:
+	case walEntry, walIndex:
 		if n > uint64(len(b)) {
 			return kind, len(b) + 1
 		}

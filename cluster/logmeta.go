@@ -57,7 +57,7 @@ func openLogMeta(dir string, h *health) (*logMeta, error) {
 		m.held, err = parseLogPapers(b)
 	}
 	if err != nil {
-		m.Close()
+		_ = m.Close()
 		return nil, fmt.Errorf("%s: %w", m.path, err)
 	}
 	return m, nil

@@ -54,7 +54,7 @@ func openLog(dir string, h *health, logger hclog.Logger) (_ *walStore, err error
 	s := &walStore{health: h}
 	defer func() {
 		if err != nil {
-			s.close()
+			_ = s.close()
 		}
 	}()
 	if s.meta, err = openLogMeta(dir, h); err != nil {

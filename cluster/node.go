@@ -358,6 +358,7 @@ func (n *Node) take(ctx context.Context) error {
 		if r == nil {
 			return nil
 		}
+		n.health.reopen()
 		if err = n.begin(*r); err == nil {
 			err = n.reduce()
 		}

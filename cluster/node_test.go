@@ -30,6 +30,7 @@ type testCluster struct {
 	preempt time.Duration
 	log     *slog.Logger // of all nodes, if set
 	answer  func(context.Context, string) ([]byte, error)
+	opened  func(i int, n *Node)           // sees each node before it runs, if set
 	between func(i int, s streams) streams // what goes between the nodes and the network, if set
 }
 
@@ -88,6 +89,9 @@ func (c *testCluster) start(i int) *testNode {
 	})
 	if err != nil {
 		c.t.Fatal(err)
+	}
+	if c.opened != nil {
+		c.opened(i, n)
 	}
 	if c.between != nil {
 		n.streams = c.between(i, n.streams)
