@@ -269,3 +269,24 @@ func (s *suite) cpu(t testing.TB, n *lab.Node) time.Duration {
 	must(t, err)
 	return used
 }
+
+// A node that wakes from a freeze reads what its heir has announced meanwhile. That
+// is no claim of a stranger, however often it happens.
+func TestAnHeirIsNoStranger(t *testing.T) {
+	s := begin(t)
+	for range pick(2, 100) {
+		holder := s.holder(t)
+		holder.Signal(syscall.SIGSTOP)
+		rig.Eventually(rig.Patience, func() bool {
+			_, n, err := s.Fetch(0)
+			return err == nil && n != holder
+		})
+		holder.Signal(syscall.SIGCONT)
+		s.well(t)
+	}
+	for _, n := range s.Nodes {
+		if count := s.counts(t, n)["conflicts"]; count > 0 || strings.Contains(s.Pen(n).Log(), "claims an address of ours") {
+			t.Errorf("%s speaks of %d claims by strangers:\n%s", n.Name, count, s.ask(t, n, "cluster"))
+		}
+	}
+}
