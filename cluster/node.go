@@ -78,12 +78,13 @@ type Node struct {
 	bring   *single // the state of a single node, to begin with
 	core    atomic.Pointer[core]
 	formed  chan struct{}
-	current chan struct{} // see Current
-	digest  atomic.Uint64 // see SetDigest
-	led     chan struct{} // this node leads a new term
-	down    chan struct{} // closed when Run ends
-	moving  sync.Mutex    // held by the transfer under way
-	later   atomic.Uint64 // generation that has overtaken this node; zero: none
+	current chan struct{}              // see Current
+	digest  atomic.Uint64              // see SetDigest
+	assumed atomic.Pointer[state.View] // see Assume; nil: nothing was
+	led     chan struct{}              // this node leads a new term
+	down    chan struct{}              // closed when Run ends
+	moving  sync.Mutex                 // held by the transfer under way
+	later   atomic.Uint64              // generation that has overtaken this node; zero: none
 
 	recoveries chan recovery
 
@@ -479,7 +480,7 @@ func (n *Node) Fresh() bool {
 }
 
 // View returns the state as this node knows it.
-func (n *Node) View() *state.View { return n.machine.View() }
+func (n *Node) View() *state.View { return n.view() }
 
 // Snapshot returns the state as this node knows it. The caller releases it.
 func (n *Node) Snapshot() *state.Snapshot {

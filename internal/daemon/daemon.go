@@ -164,6 +164,11 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	if d.member != nil && len(ops) > 0 && !d.member.settled.Load() {
 		return d.member.unsettled()
 	}
+	if d.member != nil && len(ops) > 0 && d.member.fall != nil {
+		if on, _, _ := d.member.fall.standing(); on {
+			return errFallback
+		}
+	}
 	if slices.ContainsFunc(ops, marks) && d.serves() {
 		// What this node has seen of the server until now comes before the
 		// operator's word about it, and not after.
@@ -218,6 +223,7 @@ func (d *daemon) serves() bool { return d.member == nil || !d.member.self.Witnes
 // Why nothing can be changed yet.
 var (
 	errUnformed  = errors.New("the cluster has no settings yet: not enough of its nodes have found each other; see the word cluster")
+	errFallback  = errors.New("no quorum (fallback): nothing was changed; settings change when the other node is back, or with a witness on a third machine")
 	errUnsettled = errors.New("this node has not heard from a leader yet, so it does not know the settings; see the word cluster")
 )
 

@@ -41,8 +41,10 @@ type fallback struct {
 	// asked tells whether fallback is what the configuration asks for.
 	asked    func() bool
 	announce func()
-	log      *slog.Logger
-	hb       time.Duration
+	// assume is called where nothing but this node's fitness stands in the way.
+	assume func()
+	log    *slog.Logger
+	hb     time.Duration
 
 	mu       sync.Mutex // guards what follows
 	right    cluster.Holding
@@ -226,6 +228,7 @@ func (f *fallback) look(now time.Time) {
 	}
 	e.Claimed = claimed(e.Holds, state, net, now)
 	d := cluster.Decide(e, f.hb)
+	assume := f.right == cluster.HoldsNot && !may && f.onlyFitness(e)
 	f.act(now, l, e, d, newest)
 	f.open(now, l, state)
 	right, grant, since := f.right, f.grant, f.since
@@ -234,6 +237,9 @@ func (f *fallback) look(now time.Time) {
 	f.report(now, d, was, news, e)
 	f.mu.Unlock()
 
+	if assume {
+		f.assume()
+	}
 	self := cluster.Alone{}
 	if alone(right) {
 		self = cluster.Alone{Since: since, Term: grant.Term, Incumbent: right == cluster.HoldsIncumbent, Gateway: net.Gateway}
@@ -246,6 +252,13 @@ func (f *fallback) look(now time.Time) {
 		Gateway: asked, Beacon: alone(right),
 		Probe: right == cluster.HoldsNot && (d.Act == cluster.ActProbe || d.Act == cluster.ActTake),
 	})
+}
+
+// onlyFitness tells whether this node would go on if it were eligible.
+func (f *fallback) onlyFitness(e cluster.Evidence) bool {
+	e.Eligible = true
+	act := cluster.Decide(e, f.hb).Act
+	return e.Holds == cluster.HoldsNot && (act == cluster.ActProbe || act == cluster.ActTake)
 }
 
 // claimed tells whether another machine has lately claimed the address: where this

@@ -34,6 +34,8 @@ type member struct {
 	fall   *fallback   // nil: nothing to hold
 	sees   *vip.Prober // what it sees
 
+	assumed time.Time // when assume was last tried; owned by the loop of fall
+
 	holding context.Context
 	stop    context.CancelFunc // ends holding
 	held    chan struct{}      // closed when the last term has been undone
@@ -94,11 +96,30 @@ func (d *daemon) join(plan *config.Plan) (*member, error) {
 		m.sees = m.vip.Prober(gatewayOf(local))
 		m.fall = newFallback(m.node, m.sees, c.Heartbeat, d.log)
 		m.fall.state, m.fall.may, m.fall.announce = m.vip.State, m.may, m.vip.Announce
+		m.fall.assume = m.assume
 		m.fall.asked = func() bool { return m.local.Load().Fallback() }
 		m.holder.leases, m.holder.follows = m.fall, m.fall.follows
 	}
 	return m, nil
 }
+
+// assume takes what is on this node's disk for the settings of the cluster, where
+// a node of two has started alone: nobody is there to say what was agreed on.
+func (m *member) assume() {
+	if m.settled.Load() || time.Since(m.assumed) < assumeAgain {
+		return
+	}
+	m.assumed = time.Now()
+	if err := m.node.Assume(); err != nil {
+		m.log.Warn("alone, and the settings of the cluster are not known", "err", err)
+		return
+	}
+	m.log.Warn("alone since the start: going by what this node's disk knows", "changes", m.state.View().Index)
+	m.settle()
+}
+
+// assumeAgain is how often that is tried.
+const assumeAgain = 10 * time.Second
 
 // gatewayOf is whom fallback asks.
 func gatewayOf(l *config.Local) vip.Gateway {

@@ -108,3 +108,74 @@ func TestPair(t *testing.T) {
 		}
 	}
 }
+
+// Two nodes that do not even hear each other's ARP both hold the address: that is
+// the price. When they find each other the one that has held it all the time keeps
+// it.
+func TestPairCutApart(t *testing.T) {
+	s := pair(t)
+	holder := s.holder(t)
+	other := s.others(holder)[0]
+	must(t, s.Partition(one(holder), one(other)))
+	s.tells(t, other, fallbackLimit, "HOLDER(fallback)", "the other node is silent")
+	s.tells(t, holder, rig.Patience, "HOLDER(fallback)")
+	if said, _ := s.Ask(t.Context(), holder, "server", "0", "weight", "3"); !strings.Contains(said, "error: no quorum (fallback): nothing was changed") {
+		t.Errorf("a change was answered %q", said)
+	}
+	w, err := s.Watch(clients)
+	must(t, err)
+	healing := time.Now()
+	must(t, s.Heal())
+	s.well(t)
+	if now := s.holder(t); now != holder {
+		t.Errorf("%s holds the address, want %s, which has held it all the time", now.Name, holder.Name)
+	}
+	time.Sleep(500 * time.Millisecond)
+	r := w.Report(healing, time.Now())
+	t.Log(r)
+	if limit := time.Second; r.Overlap > limit {
+		t.Errorf("two answered for %v after the healing, want at most %v", r.Overlap, limit)
+	}
+}
+
+// Who prefers an outage gets one.
+func TestPairHolds(t *testing.T) {
+	s := pair(t, "quorum_loss hold")
+	holder := s.holder(t)
+	s.others(holder)[0].Signal(syscall.SIGKILL)
+	s.tells(t, holder, rig.Patience, "no quorum, 1 of 2 alive: nothing can be changed, and nobody holds the address", "holder none")
+	if server, _, err := s.Fetch(0); err == nil {
+		t.Errorf("answered by %s without a quorum", server)
+	}
+	s.restart(t)
+	s.well(t)
+}
+
+// One of two machines does not come back after a power failure. The other waits for
+// it for half a minute and then takes the address, with what its disk knows.
+func TestPairColdStart(t *testing.T) {
+	if !long {
+		t.Skip("takes 45 s: only with PEN_E2E=long")
+	}
+	s := pair(t)
+	before := s.servers(t)
+	for _, n := range s.Nodes {
+		n.Signal(syscall.SIGKILL)
+	}
+	for _, n := range s.Nodes {
+		s.Pen(n).Wait(rig.Patience)
+	}
+	from := time.Now()
+	must(t, s.Start(s.Nodes[1]))
+	s.tells(t, s.Nodes[1], 40*time.Second, "HOLDER(fallback)")
+	if took := time.Since(from); took < 30*time.Second {
+		t.Errorf("taken after %v, want at least 30 s", took)
+	}
+	for i, server := range s.servers(t) {
+		if server != before[i] {
+			t.Errorf("client %d: got %s, want %s as before", i, server, before[i])
+		}
+	}
+	s.restart(t)
+	s.well(t)
+}
