@@ -34,7 +34,7 @@ func loadFor(ctx context.Context, o options, progress io.Writer) (res *loaded, e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	cl, err := newPens(l, o.bin)
+	cl, err := newPens(l, o.bin, false)
 	if err != nil {
 		return nil, err
 	}
