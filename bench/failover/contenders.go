@@ -25,6 +25,7 @@ type contender struct {
 	// How long it is looked at after a fault, and how long it is left in peace after
 	// a repair.
 	window, settle time.Duration
+	extra          bool // measured only when -contenders asks for it
 	build          func(l *lab.Lab) (programs, error)
 }
 
@@ -52,7 +53,7 @@ func contenders(bin string) []contender {
 			build: func(l *lab.Lab) (programs, error) { return newPens(l, bin, false) },
 		},
 		{
-			Name: "pen, two and a witness", Config: "the same, the third node votes only", Programs: []string{filepath.Join(bin, "pen"), filepath.Join(bin, "penctl")}, Package: "make build",
+			Name: "pen, two and a witness", Config: "the same, the third node votes only", extra: true, Programs: []string{filepath.Join(bin, "pen"), filepath.Join(bin, "penctl")}, Package: "make build",
 			window: 2 * time.Second, settle: 1500 * time.Millisecond,
 			build: func(l *lab.Lab) (programs, error) { return newPens(l, bin, true) },
 		},

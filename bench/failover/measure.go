@@ -67,7 +67,7 @@ func (r *results) measure(ctx context.Context, o options, progress io.Writer) er
 		}
 	}
 	for _, c := range contenders(o.bin) {
-		if !o.contenders.MatchString(c.Name) {
+		if !o.contenders.MatchString(c.Name) || c.extra && o.contenders.String() == "" {
 			continue
 		}
 		if err := c.missing(); err != nil {
