@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"pen/state"
@@ -44,6 +45,10 @@ func (n *Node) find(node string) (MemberStatus, error) {
 		if !m.ID.IsZero() && m.is(node) {
 			found = append(found, m)
 		}
+	}
+	// What a box was before it was wiped is no member any more.
+	if now := slices.DeleteFunc(slices.Clone(found), func(m MemberStatus) bool { return m.Role == roleAbsent }); len(now) == 1 {
+		found = now
 	}
 	switch {
 	case len(found) == 1:

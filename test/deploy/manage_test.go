@@ -235,28 +235,35 @@ func (s *site) recovers() {
 	b.kill()
 	c.kill()
 	a.says("no quorum, 1 of 3 alive", "cluster")
-	a.types("penctl /run/pen/ctl write /var/lib/pen/saved.conf")
-	a.stop()
-	saved, err := os.ReadFile(a.at("state/saved.conf"))
-	must(t, err)
-	for _, m := range []*machine{a, b} {
-		must(t, os.RemoveAll(m.at("state/cluster")))
-		// The key is where it is on every machine; in the lab that is not one path.
-		mine := strings.ReplaceAll(string(saved), a.at("etc"), m.at("etc"))
-		must(t, os.WriteFile(m.at("etc/pen.conf"), []byte(mine), 0o644))
-		m.start()
+	a.types("penctl /run/pen/ctl cluster")
+	if out, err := a.ask("cluster", "recover"); err == nil || !strings.Contains(out, "cluster recover shop") {
+		t.Errorf("recover without a name: %q, %v", out, err)
 	}
+	a.types("penctl /run/pen/ctl cluster recover shop")
+	a.says("quorum, 1 of 1 alive", "cluster")
 	s.answers(address, "web")
 	a.says("max 77", "servers")
 
-	c.start() // it still has the old cluster
-	a.says("other formation", "cluster")
-	c.says("other formation", "cluster")
+	must(t, os.RemoveAll(b.at("state/cluster"))) // another machine
+	b.start()
+	b.says("quorum, 2 of 2 alive", "cluster")
+	b.says("max 77", "servers")
+
+	c.start() // it is of before
+	a.says("it is from before the cluster was recovered", "cluster")
+	c.says("the cluster was recovered without this node", "cluster")
 	c.stop()
 	must(t, os.RemoveAll(c.at("state/cluster")))
 	c.start()
 	s.well()
 	c.says("max 77", "servers")
+
+	a.types("penctl /run/pen/ctl cluster remove 10.0.0.13")
+	a.says("quorum, 2 of 2 alive", "cluster")
+	c.says("removed by", "cluster")
+	c.stop()
+	c.start()
+	s.well()
 }
 
 // The two configurations of the guide do the same, and one takes over from the other.
