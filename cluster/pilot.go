@@ -50,8 +50,8 @@ func (n *Node) pilot(ctx context.Context, k *core) {
 type giver struct {
 	better string // who has a better priority, and since when
 	since  time.Time
-	pause  time.Time // nothing is given away before
-	failed string    // who did not take it; another need not wait
+	pause  time.Time            // nothing is given away before
+	failed map[string]time.Time // who did not take it, and until when it is not asked again; another need not wait
 }
 
 // look gives the address away if another should have it. A leader that can not
@@ -69,19 +69,48 @@ func (g *giver) look(ctx context.Context, n *Node, k *core) {
 	if ok && n.roster(k).leaves() {
 		ok, why = false, "not listed any more"
 	}
-	waits := time.Now().Before(g.pause) && (g.failed == "" || g.failed == to)
-	if ok || to == "" || waits {
+	if ok {
+		return
+	}
+	serves, _ := n.serves(k.id)
+	if to = g.heir(time.Now(), to, serves, func() string { return n.bestBut(k, g.waits) }); to == "" {
 		return
 	}
 	n.log.Info("giving the address away", "reason", why, "member", n.label(to))
 	if err := n.giveTo(ctx, k, to, why); err != nil {
 		n.log.Warn("the address stays here", "reason", why, "err", err)
-		g.failed, g.pause = to, time.Now().Add(max(time.Second, 2*n.cfg.Heartbeat))
+		g.fail(to, time.Now().Add(max(time.Second, 2*n.cfg.Heartbeat)))
 		return
 	}
 	// It may be back at once, when there is nobody else who can have it.
-	g.failed, g.pause = "", time.Now().Add(n.cfg.Heartbeat/2)
+	g.failed, g.pause = nil, time.Now().Add(n.cfg.Heartbeat/2)
 }
+
+// heir is who gets the address now, if it is to be the best one and has to be
+// given away; empty: nobody yet. Who did not take it a moment ago is asked again after
+// a pause. A leader that can not hold the address does not wait for that one while
+// there is another: nobody has the address meanwhile.
+func (g *giver) heir(now time.Time, best string, serves bool, another func() string) string {
+	switch {
+	case now.Before(g.pause):
+		return ""
+	case !g.waits(best, now):
+		return best
+	case serves:
+		return ""
+	}
+	return another()
+}
+
+func (g *giver) fail(id string, until time.Time) {
+	if g.failed == nil {
+		g.failed = map[string]time.Time{}
+	}
+	g.failed[id] = until
+}
+
+// waits tells whether a node did not take the address a moment ago.
+func (g *giver) waits(id string, now time.Time) bool { return now.Before(g.failed[id]) }
 
 // bringState makes the state of the single node that this one was the cluster's.
 // A process that dies before that does it when it leads again.
@@ -134,6 +163,11 @@ const heirLag = 1024
 // best is the node that should have the address if this one should not: of those
 // that can take it over at once the one of the best rank.
 func (n *Node) best(k *core) string {
+	return n.bestBut(k, func(string, time.Time) bool { return false })
+}
+
+// bestBut is the best one of those that are not to be left alone now.
+func (n *Node) bestBut(k *core, not func(id string, now time.Time) bool) string {
 	type candidate struct {
 		id   string
 		slow int // 1: it is far behind, or there is no connection to it now
@@ -142,7 +176,7 @@ func (n *Node) best(k *core) string {
 	last := k.raft.LastIndex()
 	var all []candidate
 	for _, id := range voters(k.raft) {
-		if ok, _ := n.serves(id); ok && id != k.id {
+		if ok, _ := n.serves(id); ok && id != k.id && !not(id, time.Now()) {
 			n.mu.Lock()
 			h := n.notes[idOf(raft.ServerID(id))]
 			n.mu.Unlock()
