@@ -59,6 +59,7 @@ func TestExamplesOfOptionsAreRead(t *testing.T) {
 				}
 				args, _, _ := strings.Cut(strings.Join(words[1:], " "), "; ")
 				args, _, _ = strings.Cut(args, " && ")
+				args, _, _ = strings.Cut(args, " > ")
 				found++
 				if _, err := config.ParseArgs(strings.Fields(args)); err != nil {
 					t.Errorf("%s: %s: %v", file, strings.TrimSpace(line), err)
