@@ -165,7 +165,7 @@ func TestMeddling(t *testing.T) {
 
 func (m meddling) befall(t *testing.T, s *suite, w *lab.Watch) {
 	holder := s.holder(t)
-	before := s.counts(t, holder)
+	before, lapses := s.counts(t, holder), s.lapses(t)
 	from := time.Now()
 	m.do(t, s, holder)
 	to := time.Now()
@@ -177,18 +177,21 @@ func (m meddling) befall(t *testing.T, s *suite, w *lab.Watch) {
 	shown.Addresses = r.Addresses[:min(len(r.Addresses), 12)]
 	t.Logf("in %v, and then:\n%swithout the address for %v\n", to.Sub(from).Round(time.Millisecond), shown, r.Without)
 	must(t, r.Err)
-	m.judge(t, r, length, holder)
+	m.judge(t, r, length, holder, held(r, lapses, s.lapses(t)))
 	m.told(t, s, holder, before)
 	if t.Failed() {
 		t.Logf("all that was seen, in ms:\n%s", w.Trace(from, time.Now()))
 	}
 }
 
-func (m meddling) judge(t testing.TB, r lab.Report, length time.Duration, holder *lab.Node) {
+func (m meddling) judge(t testing.TB, r lab.Report, length time.Duration, holder *lab.Node, held bool) {
 	t.Helper()
-	gap := m.gap
+	gap, bare := m.gap, m.without
 	if gap == 0 {
 		gap = 300 * time.Millisecond
+	}
+	if held { // the machine demonstrably did not run everybody
+		gap, bare = gap+gapLimit, bare+gapLimit
 	}
 	if r.Doubles > 0 || len(r.Strays) > 0 || r.Moved > 0 {
 		t.Error("want one node answering at any time, and every client at its server")
@@ -196,11 +199,11 @@ func (m meddling) judge(t testing.TB, r lab.Report, length time.Duration, holder
 	if r.Gap-r.Stall > gap {
 		t.Errorf("nobody was answered for %v, want at most %v", r.Gap, gap)
 	}
-	if r.Without-r.Late > m.without {
-		t.Errorf("no kernel had the address for %v, want at most %v", r.Without, m.without)
+	if r.Without-r.Late > bare {
+		t.Errorf("no kernel had the address for %v, want at most %v", r.Without, bare)
 	}
 	switch {
-	case !m.moves && !slices.Equal(r.Owners, []string{holder.Name}):
+	case !m.moves && !held && !slices.Equal(r.Owners, []string{holder.Name}):
 		t.Errorf("%v answered for the address, want %s all the time", r.Owners, holder.Name)
 	case m.moves && len(r.Owners) > 2:
 		t.Errorf("the address went from node to node: %v", r.Owners)
