@@ -114,6 +114,9 @@ func FuzzMessage(f *testing.F) {
 		{N: 2, Released: &releasedTerm{Term: 3, Heir: ID{2}.String(), Why: "transfer: drained"}},
 		{N: 3, Note: &note{Applied: 1, Why: "witness", Lead: &lead{Term: 2, Reason: MoveSilent, Applied: 9, From: ID{1}.String(), AgoMS: 5}, Facts: &facts{true, 5, 6, 7}}},
 		{Change: &change{To: "lb1"}},
+		{Change: &change{Remove: true, To: ID{1}.String(), By: "ann", Force: true}},
+		{Removed: &removal{By: "ann"}},
+		{Note: &note{Rank: &rank{true, -3}, Out: "ann"}},
 		{Form: &formAsk{Promise: &promise{ID{1}, ID{2}, []member{{ID{3}, netip.MustParseAddrPort("10.0.0.1:1")}}}}},
 	} {
 		var b bytes.Buffer

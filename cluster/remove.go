@@ -95,6 +95,9 @@ func (n *Node) expel(ctx context.Context, k *core, who ID, by string, force bool
 		return fmt.Errorf("of the %d voters that would be left %d are heard, which is no majority, and nobody would hold the address; force does it nevertheless", voters, living)
 	}
 	n.mu.Lock()
+	if len(n.out) >= nodesMax {
+		clear(n.out) // who is still out says so itself
+	}
 	before, was := n.out[who]
 	n.out[who] = n.notes[who].hello.Boot
 	n.mu.Unlock()
