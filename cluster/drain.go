@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"pen/state"
 )
@@ -30,7 +31,11 @@ func (n *Node) setDrained(ctx context.Context, by, node string, drained bool) er
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	r, err := n.Propose(ctx, state.Command{By: by, Ops: []state.Op{state.SetNode{Node: m.ID.String(), Drained: drained}}})
+	ops := []state.Op{state.SetNode{Node: m.ID.String(), Drained: drained}}
+	if n.View().Level() >= 2 {
+		ops = append(ops, state.Stamp{Wall: state.At(time.Now())})
+	}
+	r, err := n.Propose(ctx, state.Command{By: by, Ops: ops})
 	if err = cmp.Or(err, r.Err); err != nil {
 		return fmt.Errorf("%s %s: %w", what, m.label(), err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"pen/state"
 )
@@ -62,7 +63,7 @@ func (n *Node) knowers(k *core) (all []knower) {
 		}
 		add(h, known, at)
 	}
-	for _, p := range n.cfg.Peers {
+	for _, p := range n.list.Load().peers {
 		if p.Addr != n.cfg.Self && !slices.Contains(seen, p.Addr) {
 			add(heardNote{}, false, p.Addr)
 		}
@@ -82,7 +83,7 @@ func (n *Node) raise(ctx context.Context, k *core) {
 	if to <= v.Level() {
 		return
 	}
-	c := state.Command{By: "leader " + n.cfg.Self.Addr().String(), Ops: []state.Op{state.SetLevel{Level: to}}}
+	c := state.Command{By: "leader " + n.cfg.Self.Addr().String(), Ops: []state.Op{state.SetLevel{Level: to}, state.Stamp{Wall: state.At(time.Now())}}}
 	if r, err := n.Propose(ctx, c); cmp.Or(err, r.Err) != nil {
 		n.log.Warn("the state's level stays as it is", "level", v.Level(), "err", cmp.Or(err, r.Err))
 		return

@@ -47,7 +47,7 @@ func (d *draft) apply(o Op) error {
 		return d.setLevel(o)
 	case SetClients:
 		return d.setClients(o)
-	case Request:
+	case Stamp, Request:
 		return nil // see Machine.Apply
 	}
 	return errors.New("unknown operation")

@@ -1,6 +1,9 @@
 package state
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Bounds of the record of changes. The oldest go first.
 const (
@@ -11,7 +14,7 @@ const (
 
 // Change is one command that has changed settings.
 type Change struct {
-	Time Time   // the state's, when it was applied
+	Time Time   // of the proposer's wall clock, or the state's where there was no Stamp
 	By   string // who asked, see Command
 	More int    // operations that there was no room for
 
@@ -37,6 +40,14 @@ func (c Change) Ops() []Op {
 	return all
 }
 
+// Stamp says what the proposer's wall clock showed, for the record: the state's
+// time stands still while no node runs. It changes nothing.
+type Stamp struct{ Wall Time }
+
+func (Stamp) op() opcode { return opStamp }
+
+func (o Stamp) String() string { return "at " + o.Wall.Time().UTC().Format(time.DateTime) }
+
 // settles tells whether an operation is about settings: something that a person
 // or a file has asked for, and that can be shown in one line.
 func settles(o Op) bool {
@@ -56,6 +67,9 @@ func (v *View) record(c Command) {
 	change := Change{Time: v.Time, By: c.By}
 	w := &coder{}
 	for _, o := range c.Ops {
+		if s, ok := o.(Stamp); ok {
+			change.Time = s.Wall
+		}
 		if !settles(o) {
 			continue
 		}

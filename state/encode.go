@@ -146,6 +146,7 @@ var codes = [...]func(*coder, Op) Op{
 		c.bool(&o.Drained)
 	}),
 	opSetLevel: codeOf(func(c *coder, o *SetLevel) { c.uint32((*uint32)(&o.Level)) }),
+	opStamp:    codeOf(func(c *coder, o *Stamp) { c.int64((*int64)(&o.Wall)) }),
 	opSetClients: codeOf(func(c *coder, o *SetClients) {
 		c.text(&o.Service)
 		c.visits(&o.Clients)

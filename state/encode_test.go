@@ -37,6 +37,7 @@ func examples() []Command {
 			Visits{7, []Visit{{netip.Addr{}, Keep, 0}, {netip.MustParseAddr("10.0.0.1"), 4095, math.MaxUint32}, {netip.MustParseAddr("::1"), 0, 1}}},
 			SeedWith{[]byte{1, 2, 3}},
 			SetLevel{Newest},
+			Stamp{-5},
 			SetClients{"web", []Visit{{netip.Addr{}, None, 0}, {netip.MustParseAddr("10.0.0.1"), 4095, math.MaxUint32}}},
 		}},
 	}

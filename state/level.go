@@ -24,7 +24,7 @@ func (v *View) Level() Level { return max(v.level, 1) }
 // levelOf is the level from which on there is such an operation.
 func (o opcode) level() Level {
 	switch o {
-	case opSetLevel, opSetClients:
+	case opSetLevel, opSetClients, opStamp:
 		return 2
 	}
 	return 1

@@ -72,7 +72,7 @@ func TestChangesAreRemembered(t *testing.T) {
 		{By: "nobody", Ops: []Op{Fail{"", 0, server, 80, 5}}},
 		{By: "refused", Ops: []Op{Set{"", OptClientsMax, Int(0)}}},
 		{By: "reload that finds nothing", Ops: []Op{Seeded{m.View().SeedSum()}}},
-		{Time: 5000, By: "control 127.0.0.1:4711 at 10.0.0.11", Ops: []Op{Request{RequestID{1}}, Set{"", OptTimeout, Int(7)}, RemoveService{DefaultService}}},
+		{Time: 5000, By: "control 127.0.0.1:4711 at 10.0.0.11", Ops: []Op{Request{RequestID{1}}, Set{"", OptTimeout, Int(7)}, RemoveService{DefaultService}, Stamp{7000}}},
 	} {
 		m.Apply(c)
 	}
@@ -81,7 +81,7 @@ func TestChangesAreRemembered(t *testing.T) {
 		t.Fatalf("got %d changes, want 2: %v", len(all), all)
 	}
 	got := fmt.Sprintf("%d %s %v %d", all[1].Time, all[1].By, all[1].Ops(), all[1].More)
-	if want := "5000 control 127.0.0.1:4711 at 10.0.0.11 [timeout 7 no service default] 0"; got != want {
+	if want := "7000 control 127.0.0.1:4711 at 10.0.0.11 [timeout 7 no service default] 0"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -129,6 +129,7 @@ const (
 	opSeeded
 	opSetLevel
 	opSetClients
+	opStamp
 )
 
 func (AddService) op() opcode    { return opAddService }

@@ -85,6 +85,7 @@ var anyOp = rapid.OneOf(
 	op(func(t *rapid.T) SetLevel {
 		return SetLevel{Level(rapid.Uint32Range(0, uint32(Newest)+1).Draw(t, "level"))}
 	}),
+	op(func(t *rapid.T) Stamp { return Stamp{anyTime.Draw(t, "wall")} }),
 	op(func(t *rapid.T) SetClients {
 		return SetClients{anyName.Draw(t, "service"), anyVisits.Draw(t, "clients").(Visits).Clients}
 	}),

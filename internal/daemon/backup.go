@@ -178,7 +178,7 @@ func (d *daemon) restore(ctx context.Context, by, path string, force bool) (stri
 		if err != nil {
 			return "", err
 		}
-		known, clients, left = knownClients(v, time.Now(), state.MaxCommand-len(settings)-headMax)
+		known, clients, left = knownClients(v, state.MaxCommand-len(settings)-headMax)
 		ops = append(ops, known...)
 	}
 	by = "restore of " + path + ", " + by
@@ -217,8 +217,9 @@ func clientBytes(a netip.Addr) int {
 }
 
 // knownClients are operations that make the client tables of a view, as far as
-// one command has room: who came last goes first.
-func knownClients(v *state.View, now time.Time, room int) (ops []state.Op, taken, left int) {
+// one command has room: who came last goes first. The time since the backup does not
+// count: they are as old as they were then.
+func knownClients(v *state.View, room int) (ops []state.Op, taken, left int) {
 	for _, s := range v.Services {
 		var all []state.Entry
 		for e := range s.Clients().All() {
@@ -234,7 +235,7 @@ func knownClients(v *state.View, now time.Time, room int) (ops []state.Op, taken
 		taken += len(all)
 		o := state.SetClients{Service: s.Name}
 		for _, e := range all {
-			ago := max(0, int64(state.At(now)-e.Used)/1000)
+			ago := max(0, int64(v.Time-e.Used)/1000)
 			o.Clients = append(o.Clients, state.Visit{Client: e.Client, Server: e.Server, Ago: uint32(min(ago, 1<<32-1))})
 		}
 		ops = append(ops, o)

@@ -105,7 +105,7 @@ func TestKnownClientsThatFit(t *testing.T) {
 		visits = append(visits, state.Visit{Client: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Server: state.None, Ago: uint32(i)})
 	}
 	m.Apply(state.Command{Time: 100_000, Ops: []state.Op{state.Visits{Service: m.View().Services[0].ID, Clients: visits}}})
-	ops, taken, left := knownClients(m.View(), time.UnixMilli(100_000), 3*clientBytes(visits[0].Client))
+	ops, taken, left := knownClients(m.View(), 3*clientBytes(visits[0].Client))
 	if taken != 3 || left != 7 || len(ops) != 1 {
 		t.Fatalf("got %v, %d taken, %d left", ops, taken, left)
 	}

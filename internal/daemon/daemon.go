@@ -180,7 +180,7 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 		}
 	}
 	if len(ops) > 0 {
-		c := state.Command{Time: d.clock.At(time.Now()), By: d.signed(by), Ops: ops}
+		c := state.Command{Time: d.clock.At(time.Now()), By: d.signed(by), Ops: d.stamped(ops)}
 		before := d.state.View()
 		view, err := before.With(c)
 		if err != nil {
@@ -226,6 +226,14 @@ var (
 	errFallback  = errors.New("no quorum (fallback): nothing was changed; settings change when the other node is back, or with a witness on a third machine")
 	errUnsettled = errors.New("this node has not heard from a leader yet, so it does not know the settings; see the word cluster")
 )
+
+// stamped says what time it is here, where the state remembers that.
+func (d *daemon) stamped(ops []state.Op) []state.Op {
+	if d.state.View().Level() < 2 {
+		return ops
+	}
+	return append(slices.Clip(ops), state.Stamp{Wall: state.At(time.Now())})
+}
 
 // signed names the node in the name of who asked for a change.
 func (d *daemon) signed(by string) string {

@@ -97,6 +97,7 @@ func TestManagingACluster(t *testing.T) {
 	s.answers(address, "web")
 	s.reads(a)
 	s.changes(a)
+	s.keeps(a)
 	s.moves(a)
 	s.upgrades()
 	s.replaces(s.nodes[2])
@@ -157,6 +158,39 @@ func (s *site) changes(a *machine) {
 	if saved, err := os.ReadFile(a.at("state/saved.conf")); err != nil || !strings.Contains(string(saved), "max 77") {
 		t.Errorf("saved: %s, %v", saved, err)
 	}
+}
+
+// keeps brings back what was there before a mistake.
+func (s *site) keeps(a *machine) {
+	t := s.t
+	t.Helper()
+	if out := a.types("penctl /run/pen/ctl cluster diff"); out != "no difference\n" {
+		t.Errorf("diff: %s", out)
+	}
+	a.says("state level 2\n", "cluster")
+	a.types("penctl /run/pen/ctl cluster backup /var/lib/pen/shop.backup clients")
+	if info, err := os.Stat(a.at("state/shop.backup")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("backup: %v, %v", info, err)
+	}
+	if _, err := a.ask("no server 2"); err != nil {
+		t.Error(err)
+	}
+	if out := a.types("penctl /run/pen/ctl cluster restore /var/lib/pen/shop.backup"); !strings.Contains(out, "settings changed") {
+		t.Errorf("restore: %s", out)
+	}
+	if out := a.types("penctl /run/pen/ctl cluster log"); !strings.Contains(out, "no server 2\n") || !strings.Contains(out, " restore of ") {
+		t.Errorf("log: %s", out)
+	}
+	if out := a.types("penctl /run/pen/ctl cluster diff"); out != "no difference\n" {
+		t.Errorf("diff after the restore: %s", out)
+	}
+	if out := a.types("penctl /run/pen/ctl cluster rehearse check"); !strings.Contains(out, "nothing was done\n") {
+		t.Errorf("rehearse check: %s", out)
+	}
+	if out := a.types("penctl /run/pen/ctl cluster rehearse"); strings.Count(out, " ms without an answer, ") != 2 {
+		t.Errorf("rehearse: %s", out)
+	}
+	s.well()
 }
 
 func (s *site) moves(a *machine) {
