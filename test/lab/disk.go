@@ -14,14 +14,14 @@ import (
 // DataDir is where the node's pen has its data.
 func (n *Node) DataDir() string { return filepath.Join(n.Dir, "data") }
 
-// Disk gives the node a disk of its own for its data, 48 MiB large, which can be
+// Disk gives the node a disk of its own for its data, 512 MiB large, which can be
 // filled and stalled. It exists for the programs on the node only, and ends with
 // the last of them. It is called before the first program starts.
 func (n *Node) Disk() error {
 	if err := n.cell.do(ownMounts); err != nil {
 		return fmt.Errorf("mounts of %s: %w", n.Name, err)
 	}
-	return n.shell("truncate -s 48M disk && mkfs.ext4 -q -F -m 0 disk && mkdir data && mount -o loop disk data && rmdir data/lost+found")
+	return n.shell("truncate -s 512M disk && mkfs.ext4 -q -F -m 0 disk && mkdir data && mount -o loop disk data && rmdir data/lost+found")
 }
 
 // ownMounts lets nobody else see what is mounted on this thread.
@@ -33,7 +33,9 @@ func ownMounts() error {
 }
 
 // Fill takes the room on the node's disk, until Free.
-func (n *Node) Fill() error { return n.shell("! cat /dev/zero 2>/dev/null >data/filler") }
+func (n *Node) Fill() error {
+	return n.shell("fallocate -l $(df --output=avail -B1 data | tail -n 1) data/filler 2>/dev/null; ! cat /dev/zero 2>/dev/null >>data/filler")
+}
 
 // Free gives the room back.
 func (n *Node) Free() error { return n.shell("rm -f data/filler") }
