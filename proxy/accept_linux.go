@@ -25,6 +25,10 @@ const filesPerConn = 2
 // on whoever gives a place back looks after the listener himself, see kick; it
 // goes back into the sets when nobody waits any more.
 func (l *loop) accept(ln *listener) {
+	if ln.udp {
+		l.receive(ln)
+		return
+	}
 	f := ln.front.Load()
 	if f == nil || ln.retired.Load() {
 		return

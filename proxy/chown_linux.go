@@ -19,8 +19,10 @@ func (p *Proxy) Chown(uid, gid int) error {
 		if ln.path != "" {
 			continue
 		}
-		if err := unix.Fchown(int(ln.fd), uid, gid); err != nil {
-			errs = append(errs, fmt.Errorf("give listener %s to user %d: %w", ln, uid, err))
+		for _, fd := range ln.sockets() {
+			if err := unix.Fchown(int(fd), uid, gid); err != nil {
+				errs = append(errs, fmt.Errorf("give listener %s to user %d: %w", ln, uid, err))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -14,6 +14,7 @@ import (
 type place struct {
 	addr netip.AddrPort
 	path string
+	udp  bool
 	// service tells listeners apart that leave the port to the kernel.
 	service string
 }
@@ -38,7 +39,7 @@ func (p *Proxy) placesOf(s *state.Service) (all []place) {
 	case s.Listen.Text == "":
 		return nil
 	case path != "":
-		return []place{{path: path}}
+		return []place{{path: path, udp: s.Protocol == state.UDP}}
 	case len(p.opts.Virtual) == 0 || !s.Listen.Bare():
 		all = []place{{addr: s.Listen.Addr}}
 	default:
@@ -46,8 +47,9 @@ func (p *Proxy) placesOf(s *state.Service) (all []place) {
 			all = append(all, place{addr: netip.AddrPortFrom(a, s.Listen.Addr.Port())})
 		}
 	}
-	if s.Listen.Addr.Port() == 0 {
-		for i := range all {
+	for i := range all {
+		all[i].udp = s.Protocol == state.UDP
+		if s.Listen.Addr.Port() == 0 {
 			all[i].service = s.Name
 		}
 	}
@@ -131,8 +133,8 @@ func (p *Proxy) listeners() map[place]*listener {
 
 // listen opens a listener that accepts nobody yet. The caller holds mu.
 func (p *Proxy) listen(at place, s *state.Service) (*listener, error) {
-	if s.Protocol != state.TCP {
-		return nil, fmt.Errorf("listen on %s: udp: %w", at, errors.ErrUnsupported)
+	if at.udp && at.path != "" {
+		return nil, fmt.Errorf("listen on %s: a service with protocol udp listens on a port, not on a path", at)
 	}
 	l, err := p.engine.open(at, &s.Settings, p.listeners())
 	if err != nil {
@@ -198,7 +200,7 @@ func (p *Proxy) configured(f *front, v *state.View, s *state.Service) *front {
 	}
 	f.configure(v, s, p.lists)
 	old := f.settings.Swap(&s.Settings)
-	if old != nil && (old.Idle != s.Idle || old.Timeout != s.Timeout) {
+	if old != nil && (old.Idle != s.Idle || old.Protocol != s.Protocol || old.Timeout != s.Timeout) {
 		p.engine.retime(f)
 	}
 	return f

@@ -54,6 +54,7 @@ const (
 	phaseConnecting
 	phaseOpen
 	phaseClosing // one side broke; what came from it is still delivered
+	phaseFlow    // datagrams; there is a socket to the server alone, see flow
 )
 
 // flags say what is known about a half.
@@ -261,10 +262,14 @@ func (c *conn) deadline() tick {
 	case phaseClosing:
 		return c.active + ticks(lingering)
 	}
-	if set.Idle <= 0 {
+	idle := idleOf(set)
+	if c.phase == phaseFlow && idle == 0 {
+		idle = flowIdle // the service carries something else by now
+	}
+	if idle == 0 {
 		return 0
 	}
-	return c.active + ticks(time.Duration(set.Idle)*time.Second)
+	return c.active + ticks(idle)
 }
 
 // due is called when the wheel has come round to c.
@@ -363,6 +368,11 @@ func (l *loop) close(c *conn) {
 		}
 	}
 	l.wheel.remove(&l.conns, c)
+	files := int64(filesPerConn)
+	if c.phase == phaseFlow {
+		l.flows.remove(c.place)
+		files = filesPerFlow
+	}
 	if l.engine.debug() {
 		l.engine.log.LogAttrs(context.Background(), slog.LevelDebug, "closed",
 			slog.String("service", f.name), slog.Int("slot", int(c.slot)), slog.Any("client", c.client))
@@ -370,7 +380,7 @@ func (l *loop) close(c *conn) {
 	f.slots.give(int(c.slot))
 	l.conns.give(c)
 	f.places.Add(-1)
-	l.engine.give(filesPerConn)
+	l.engine.give(files)
 	l.engine.closed()
 	l.kick(f)
 }

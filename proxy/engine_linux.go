@@ -44,16 +44,13 @@ func newEngine(p *Proxy) *engine {
 // run runs the loops until ctx ends or one of them fails, and closes all
 // connections.
 func (e *engine) run(ctx context.Context) error {
-	n := e.opts.Loops
-	if n <= 0 {
-		n = runtime.NumCPU()
-	}
+	n := e.width()
 	if want := max(4, n+2); runtime.GOMAXPROCS(0) < want {
 		runtime.GOMAXPROCS(want)
 	}
 	loops := make([]*loop, n)
 	for i := range loops {
-		l, err := newLoop(e)
+		l, err := newLoop(e, i)
 		if err != nil {
 			for _, l := range loops[:i] {
 				l.free()
@@ -93,6 +90,14 @@ func (e *engine) run(ctx context.Context) error {
 		err = errors.Join(err, <-failures)
 	}
 	return err
+}
+
+// width returns how many loops there are, also before they run.
+func (e *engine) width() int {
+	if e.opts.Loops > 0 {
+		return e.opts.Loops
+	}
+	return runtime.NumCPU()
 }
 
 // running returns the loops, none if they do not run.

@@ -72,9 +72,12 @@ type ServiceStats struct {
 	Unrecorded uint64 // visits of clients who were served but will not be remembered
 	Retried    uint64 // proposals that failed and were made again
 
-	Pipes        int    // in use for splicing, by all services
-	Buffers      int    // held for peers that do not read, by all services
-	Files        int    // descriptors in use, by all services
+	Pipes   int    // in use for splicing, by all services
+	Buffers int    // held for peers that do not read, by all services
+	Files   int    // descriptors in use, by all services
+	Evicted uint64 // flows that ended for others because there was no place
+	Spilled uint64 // datagrams that could not be sent on, and were dropped
+
 	AcceptPauses uint64 // times that accepting had to wait for descriptors or memory
 }
 
@@ -165,9 +168,14 @@ func (p *Proxy) Stats(service string) ServiceStats {
 		Reset:        f.cut.Load(),
 		Failovers:    f.failovers.Load(),
 		AcceptPauses: f.pauses.Load(),
+		Evicted:      f.evicted.Load(),
+		Spilled:      f.spilled.Load(),
 		Files:        p.engine.files(),
 	}
 	s.Refused["descriptors"] = f.lost.Load()
+	if full, flooded := f.full.Load(), f.flooded.Load(); full+flooded > 0 || f.settings.Load().Protocol == state.UDP {
+		s.Refused["full"], s.Refused["flood"] = full, flooded
+	}
 	s.Max, s.Used, s.Last = f.slots.figures()
 	s.Recent, s.RecentAge = f.memory.figures(p.opts.Clock.At(time.Now()))
 	s.Unrecorded, s.Retried = f.troubles()

@@ -25,6 +25,11 @@ type listener struct {
 
 	virtual bool // the address may be elsewhere
 
+	socks    []int32 // for datagrams: a socket for each loop, of which fd is the first
+	floods   []flood // likewise
+	domain   int     // of those
+	anywhere bool    // they take datagrams to any address of this machine
+
 	front     atomic.Pointer[front] // nil: accepts nobody
 	suspended atomic.Bool           // is in no epoll set though it serves
 	retired   atomic.Bool           // is about to be closed
@@ -47,14 +52,19 @@ func (e *engine) open(at place, set *state.Settings, others map[place]*listener)
 	ln := &listener{place: at, fd: -1, backlog: set.Backlog, noDelay: set.NoDelay}
 	ln.virtual = at.path == "" && e.opts.virtual(at.addr.Addr())
 	standing := e.standing.Load()
-	err := ln.bind(nil, standing)
+	bind := ln.bind
+	if at.udp {
+		bind = func(rivals []*listener, standing bool) error { return ln.bindUDP(e.width(), rivals, standing) }
+	}
+	err := bind(nil, standing)
 	if errors.Is(err, unix.EADDRINUSE) && at.path == "" {
 		e.clear(at.addr.Port())
-		err = ln.bind(rivalsOf(at, others), standing)
+		err = bind(rivalsOf(at, others), standing)
 	}
 	if err != nil {
 		return nil, err
 	}
+	e.inUse.Add(int64(len(ln.sockets()) - 1)) // the first is of the reserve
 	e.mu.Lock()
 	e.lastID++
 	ln.id = e.lastID
@@ -180,7 +190,7 @@ func (ln *listener) unlink() {
 // rivalsOf returns the listeners of ours on the same port.
 func rivalsOf(at place, all map[place]*listener) (rivals []*listener) {
 	for other, ln := range all {
-		if other.path == "" && other.addr.Port() == at.addr.Port() {
+		if other.path == "" && other.udp == at.udp && other.addr.Port() == at.addr.Port() {
 			rivals = append(rivals, ln)
 		}
 	}
@@ -228,13 +238,13 @@ func localAddress(fd int) netip.AddrPort {
 func (e *engine) serve(ln *listener, f *front) {
 	set := f.settings.Load()
 	ln.mu.Lock()
-	if ln.backlog != set.Backlog {
+	if ln.backlog != set.Backlog && !ln.udp {
 		ln.backlog = set.Backlog
 		if err := unix.Listen(int(ln.fd), set.Backlog); err != nil {
 			e.log.Warn("changing the backlog", "listener", ln.name, "err", err)
 		}
 	}
-	if ln.noDelay != set.NoDelay && ln.path == "" {
+	if ln.noDelay != set.NoDelay && ln.path == "" && !ln.udp {
 		ln.noDelay = set.NoDelay
 		setFlag(ln.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, set.NoDelay)
 	}
@@ -258,7 +268,7 @@ func (ln *listener) arm(e *engine) {
 	ln.armed = true
 	for _, l := range loops {
 		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: listenerEvent, Pad: ln.id}
-		if err := epollAdd(l.epoll, ln.fd, &ev); err != 0 {
+		if err := epollAdd(l.epoll, ln.socket(l), &ev); err != 0 {
 			e.log.Error("watch listener", "listener", ln.name, "err", err)
 		}
 	}
@@ -278,7 +288,7 @@ func (ln *listener) disarm(e *engine) {
 	}
 	ln.armed = false
 	for _, l := range e.running() {
-		epollDel(l.epoll, ln.fd)
+		epollDel(l.epoll, ln.socket(l))
 	}
 }
 
@@ -308,15 +318,21 @@ func (e *engine) retire(ln *listener) {
 	var left atomic.Int32
 	left.Store(int32(len(loops)) + 1)
 	bye := func(l *loop) {
+		if l != nil && ln.udp {
+			l.endFlows(ln)
+		}
 		if left.Add(-1) > 0 {
 			return
 		}
-		if l != nil && f != nil && l.acceptRest(ln, f) {
+		if l != nil && f != nil && !ln.udp && l.acceptRest(ln, f) {
 			l.leave(ln, f)
 			return
 		}
 		ln.unlink()
-		closeFD(ln.fd)
+		for _, fd := range ln.sockets() {
+			closeFD(fd)
+		}
+		e.give(int64(len(ln.sockets()) - 1))
 	}
 	bye(nil)
 	for _, l := range loops {

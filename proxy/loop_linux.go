@@ -16,6 +16,7 @@ import (
 // fields but those of the queue belong to the loop.
 type loop struct {
 	engine *engine
+	index  int // among the loops, and of its socket at listeners of datagrams
 	epoll  int32
 	wakeup int32 // an eventfd
 
@@ -28,14 +29,16 @@ type loop struct {
 	clock state.Time // the same
 	tick  tick       // the same
 
-	conns  slab
-	wheel  wheel
-	pool   pool
-	ready  []turn // connections that used up their budget
-	later  []turn // the other of two slices that take turns
-	kicked []*listener
-	spare  []*listener
-	naps   []nap
+	conns   slab
+	flows   flows
+	packets *packets // nil: none were carried yet
+	wheel   wheel
+	pool    pool
+	ready   []turn // connections that used up their budget
+	later   []turn // the other of two slices that take turns
+	kicked  []*listener
+	spare   []*listener
+	naps    []nap
 
 	leavers []leaver
 
@@ -64,9 +67,9 @@ const (
 	shortWait = 3 * time.Millisecond // for which the scheduler is not told, see wait
 )
 
-func newLoop(e *engine) (*loop, error) {
+func newLoop(e *engine, index int) (*loop, error) {
 	l := &loop{
-		engine: e, epoll: -1, wakeup: -1, over: make(chan struct{}),
+		engine: e, index: index, epoll: -1, wakeup: -1, over: make(chan struct{}),
 		events: make([]unix.EpollEvent, eventsMax), buf: make([]byte, bufferSize),
 	}
 	l.conns.free = noConn

@@ -53,7 +53,13 @@ func (e *netEngine) open(at place, _ *state.Settings, _ map[place]*netListener) 
 		return nil, err
 	}
 	config := net.ListenConfig{KeepAliveConfig: systemKeepalive}
-	l, err := config.Listen(context.Background(), network, address)
+	var l net.Listener
+	var err error
+	if at.udp {
+		l, err = openUDP(network, at.addr)
+	} else {
+		l, err = config.Listen(context.Background(), network, address)
+	}
 	if err != nil {
 		return nil, plainError(err)
 	}
@@ -111,6 +117,10 @@ func (e *netEngine) start(ln *netListener) {
 	}
 	ln.started = true
 	ctx := e.ctx
+	if ln.udp {
+		e.work.Go(func() { e.receiveAll(ctx, ln) })
+		return
+	}
 	e.work.Go(func() { e.acceptAll(ctx, ln) })
 }
 
@@ -133,6 +143,10 @@ func (e *netEngine) retire(ln *netListener) {
 
 // halt makes accept return at the given time.
 func (ln *netListener) halt(at time.Time) {
+	if p, ok := ln.Listener.(*netPackets); ok {
+		_ = p.SetReadDeadline(at) // replies may still go out
+		return
+	}
 	if l, ok := ln.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		_ = l.SetDeadline(at)
 	}
@@ -231,7 +245,7 @@ func (e *netEngine) refund(f *front) {
 
 // peerOf returns the client's address and port; nothing for a Unix socket.
 func peerOf(conn net.Conn) (netip.Addr, uint16) {
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+	if a, ok := conn.RemoteAddr().(interface{ AddrPort() netip.AddrPort }); ok {
 		ap := a.AddrPort()
 		return ap.Addr().Unmap(), ap.Port()
 	}

@@ -239,6 +239,9 @@ var systemKeepalive = net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, 
 // dial connects to v. A source address that can not be had is left out, as in
 // the original.
 func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (net.Conn, error) {
+	if set.Protocol == state.UDP && v.path != "" {
+		return nil, syscall.EPROTONOSUPPORT
+	}
 	d := net.Dialer{Timeout: time.Duration(max(set.Timeout, 1)) * time.Second, KeepAlive: -1}
 	if v.path != "" {
 		return dialPath(ctx, &d, v.path)
@@ -246,20 +249,27 @@ func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (n
 	if set.Keepalive {
 		d.KeepAliveConfig = systemKeepalive
 	}
+	network := "tcp"
+	if set.Protocol == state.UDP {
+		network = "udp"
+	}
 	source := set.Source.Unmap()
 	if source.IsValid() && source.Is4() == v.addr.Addr().Is4() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+		if network == "udp" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+		}
 	} else if source.IsValid() {
 		e.unbound(source, syscall.EAFNOSUPPORT)
 	}
-	conn, err := d.DialContext(ctx, "tcp", v.addr.String())
+	conn, err := d.DialContext(ctx, network, v.addr.String())
 	if failed, ok := errors.AsType[*os.SyscallError](err); ok && failed.Syscall == "bind" && d.LocalAddr != nil {
 		e.unbound(source, err)
 		d.LocalAddr = nil
-		conn, err = d.DialContext(ctx, "tcp", v.addr.String())
+		conn, err = d.DialContext(ctx, network, v.addr.String())
 	}
-	if err == nil && !set.NoDelay {
-		_ = conn.(*net.TCPConn).SetNoDelay(false)
+	if tcp, ok := conn.(*net.TCPConn); ok && !set.NoDelay {
+		_ = tcp.SetNoDelay(false)
 	}
 	return conn, err
 }

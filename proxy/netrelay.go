@@ -17,12 +17,13 @@ import (
 
 // netConn is one client's connection.
 type netConn struct {
-	engine *netEngine
-	front  *front
-	client netip.Addr
-	slot   int // number of the connection within its service
-	trial  trial
-	cancel context.CancelFunc // ends a connect under way
+	engine    *netEngine
+	front     *front
+	client    netip.Addr
+	slot      int // number of the connection within its service
+	trial     trial
+	datagrams bool
+	cancel    context.CancelFunc // ends a connect under way
 
 	read   [2]atomic.Uint64 // bytes read from each side
 	sent   atomic.Uint64    // bytes written to the client
@@ -56,6 +57,9 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel}
 	c.side[ofClient] = conn
+	if peer, ok := conn.(*netPeer); ok {
+		peer.conn, c.datagrams = c, true
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok && !f.settings.Load().NoDelay {
 		_ = tcp.SetNoDelay(false)
 	}
@@ -82,7 +86,11 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 		conn, err := c.engine.dial(ctx, tg.server, f.settings.Load())
 		now := clock.At(time.Now())
 		if err == nil && c.opened(conn) {
-			f.connected(tg.server, now)
+			if c.datagrams {
+				f.settled() // nobody has answered yet
+			} else {
+				f.connected(tg.server, now)
+			}
 			c.engine.freed()
 			c.active.Store(int64(time.Since(origin)))
 			c.rest()
@@ -132,23 +140,30 @@ func (c *netConn) relay() {
 	other.Wait()
 }
 
-var netBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+var netBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // pump moves the bytes of one side to the other until its stream ends or the
 // other side takes no more. It reads no more than it can write, so a slow reader
 // slows its writer down.
 func (c *netConn) pump(from int) {
 	src, dst := c.side[from], c.side[1-from]
-	buf := netBuffers.Get().(*[32 << 10]byte)
+	buf := netBuffers.Get().(*[64 << 10]byte)
 	defer netBuffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
-		if n > 0 {
+		if n > 0 || err == nil { // an empty datagram is one, too
+			if c.datagrams && from == ofServer && c.read[from].Load() == 0 {
+				c.front.answered(c.server, c.engine.opts.Clock.At(time.Now()))
+			}
 			c.read[from].Add(uint64(n))
 			c.active.Store(int64(time.Since(origin)))
 			m, err := dst.Write(buf[:n])
 			if from == ofServer {
 				c.sent.Add(uint64(m))
+			}
+			if err != nil && c.datagrams {
+				c.failed(err)
+				return
 			}
 			if err != nil {
 				// What that side still has to say, the other pump delivers. It
@@ -161,11 +176,22 @@ func (c *netConn) pump(from int) {
 		case errors.Is(err, io.EOF):
 			c.over(from)
 			return
+		case err != nil && c.datagrams:
+			c.failed(err)
+			return
 		case err != nil:
 			c.reset()
 			return
 		}
 	}
+}
+
+// failed ends a flow. Whatever is wrong has been said by the server's side.
+func (c *netConn) failed(err error) {
+	if isAway(err) {
+		c.front.broke(c.server, plainError(err), c.engine.opts.Clock.At(time.Now()))
+	}
+	c.close()
 }
 
 // over passes the end of a stream on, or ends both where that is wished.
@@ -223,7 +249,7 @@ func (c *netConn) close() {
 // rest closes c if it has been idle for too long, or else sets the timer for
 // when it will have been.
 func (c *netConn) rest() {
-	idle := time.Duration(c.front.settings.Load().Idle) * time.Second
+	idle := idleOf(c.front.settings.Load())
 	left := time.Until(origin.Add(time.Duration(c.active.Load()) + idle))
 	c.mu.Lock()
 	if c.timer != nil {

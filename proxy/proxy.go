@@ -1,5 +1,6 @@
 // Package proxy is the data plane: it accepts clients, chooses a server for
-// each and moves bytes between the two until both are done.
+// each and moves bytes between the two until both are done. A service carries TCP
+// streams or UDP datagrams.
 //
 // It promises that a client's bytes arrive whole and in order or not at all,
 // that the end of a stream is passed on as such and a reset as a reset, that
@@ -92,6 +93,12 @@ type front struct {
 	lost     atomic.Uint64            // clients sent away for lack of descriptors or memory
 	cut      atomic.Uint64            // clients reset because this node stands by
 	pauses   atomic.Uint64            // times that accepting had to wait for such
+
+	asked   atomic.Bool   // a loop was asked to end a flow for another
+	full    atomic.Uint64 // datagrams dropped because there was no place for a flow
+	flooded atomic.Uint64 // datagrams of new clients dropped in a flood
+	evicted atomic.Uint64 // flows that ended for others
+	spilled atomic.Uint64 // datagrams that could not be sent on
 
 	// Guarded by Proxy.mu.
 	listeners doors              // none: not listening

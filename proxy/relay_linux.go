@@ -12,6 +12,10 @@ const budget = 512 << 10
 
 // happened deals with what epoll reports of one side of a connection.
 func (l *loop) happened(c *conn, side int, events uint32) {
+	if c.phase == phaseFlow {
+		l.answer(c)
+		return
+	}
 	h := &c.half[side]
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLPRI) != 0 {
 		h.flags |= readable

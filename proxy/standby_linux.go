@@ -83,23 +83,33 @@ func (ln *listener) ignore(on bool) errno {
 	if ln.path != "" || ln.ignoring == on {
 		return 0
 	}
-	var err error
-	if on {
-		err = unix.SetsockoptSockFprog(int(ln.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
-	} else {
-		err = unix.SetsockoptInt(int(ln.fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-	}
-	if err != nil {
-		no, _ := errors.AsType[errno](err) // that is what it is
-		return cmp.Or(no, unix.EINVAL)
+	for _, fd := range ln.sockets() {
+		if err := filterAll(int(fd), on); err != nil && (on || !errors.Is(err, unix.ENOENT)) {
+			no, _ := errors.AsType[errno](err) // that is what it is
+			return cmp.Or(no, unix.EINVAL)
+		}
 	}
 	ln.ignoring = on
 	return 0
 }
 
+// filterAll makes the kernel drop every packet to a socket, or not any more.
+func filterAll(fd int, on bool) error {
+	if on {
+		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+}
+
 // turnAway resets clients in the backlog, so many at most. The address is room
 // for that of a client.
 func (ln *listener) turnAway(client *sockaddr, most int) {
+	if ln.udp {
+		for _, fd := range ln.socks {
+			discard(fd, most)
+		}
+		return
+	}
 	f := ln.front.Load()
 	for range most {
 		fd, err := accept(ln.fd, client)

@@ -55,9 +55,14 @@ type target struct {
 // begin starts the trial of a new connection: it notes the client's visit and
 // makes the first choice. The invalid client stands for all on Unix sockets.
 func (s *service) begin(client netip.Addr, port uint16, now state.Time) trial {
-	p := s.plan.Load()
 	client = bare(client)
 	known, slot := s.memory.visit(client, now)
+	return s.opening(client, port, known, slot, now)
+}
+
+// opening makes the first choice for a client that remembers the known server.
+func (s *service) opening(client netip.Addr, port uint16, known, slot int, now state.Time) trial {
+	p := s.plan.Load()
 	t := trial{known: int16(known), slot: int32(slot)}
 	switch {
 	case !p.lists.permits(p.ClientACL, client):
@@ -159,10 +164,15 @@ func (s *service) attempting(t *trial, v *server, client netip.Addr, now state.T
 }
 
 // connected notes that the connect to v has succeeded; its place stays taken
-// until release. An old mark is lifted; one that was set while this connect was
-// under way stays, because somebody knows something newer.
+// until release.
 func (s *service) connected(v *server, now state.Time) {
 	s.pending.Add(-1)
+	s.answered(v, now)
+}
+
+// answered lifts the mark of a server that has shown that it is there. One that
+// was set while it was being asked stays, because somebody knows something newer.
+func (s *service) answered(v *server, now state.Time) {
 	mark := v.mark.Load()
 	if mark == 0 || v.shunned(now, s.plan.Load().Blacklist) || !v.mark.CompareAndSwap(mark, 0) {
 		return
@@ -177,6 +187,11 @@ func (s *service) failed(v *server, reason error, now state.Time) {
 	s.pending.Add(-1)
 	v.give()
 	v.failures.Add(1)
+	s.shun(v, reason, now)
+}
+
+// shun marks v as failed now.
+func (s *service) shun(v *server, reason error, now state.Time) {
 	shunned := v.shunned(now, s.plan.Load().Blacklist)
 	v.fail(now)
 	s.herald.queue(v)

@@ -104,6 +104,9 @@ func (a *analysis) listeners() {
 				a.wrong(at, "%s is where service %s listens already", s.Listen.Text, other.Name)
 			}
 		}
+		if s.Protocol == state.UDP && s.Listen.Path() != "" {
+			a.wrong(at, "%s is a path: a service with protocol udp listens on a port", s.Listen.Text)
+		}
 		a.port(at, s.Listen.Text, s.Listen)
 		a.stays(at, s.Listen)
 	}
@@ -137,7 +140,7 @@ func (a *analysis) servers(s *state.Service) {
 	first := map[target]int{}
 	for i := range s.Servers {
 		server, at := &s.Servers[i], place{s.Name, "server", i}
-		a.server(server, at, i)
+		a.server(s, server, at, i)
 		if !server.Usable() {
 			continue
 		}
@@ -154,7 +157,7 @@ func (a *analysis) servers(s *state.Service) {
 }
 
 // server looks at one slot.
-func (a *analysis) server(server *state.Server, at place, i int) {
+func (a *analysis) server(s *state.Service, server *state.Server, at place, i int) {
 	switch {
 	case server.Address == (state.Address{}):
 		a.odd(at, "server %d has no address", i)
@@ -169,18 +172,24 @@ func (a *analysis) server(server *state.Server, at place, i int) {
 	} else {
 		a.empty(at, server.ACL)
 	}
-	a.itself(server, at, fmt.Sprintf("server %d", i))
+	a.itself(s, server, at, fmt.Sprintf("server %d", i))
 }
 
 // itself finds a server that is pen.
-func (a *analysis) itself(server *state.Server, at place, what string) {
+func (a *analysis) itself(of *state.Service, server *state.Server, at place, what string) {
 	if !server.Usable() {
 		return
 	}
+	if of.Protocol == state.UDP && server.Path() {
+		a.wrong(at, "%s is a path: a service with protocol udp has servers with a port", what)
+	}
 	for _, s := range a.View.Services {
-		if a.waitsFor(server, s.Listen) {
+		if s.Protocol == of.Protocol && a.waitsFor(server, s.Listen) {
 			a.wrong(at, "%s is pen's own listener %s", what, s.Listen.Text)
 		}
+	}
+	if of.Protocol == state.UDP {
+		return
 	}
 	if l, ok := a.controlAddress(); ok && reaches(server, l) {
 		a.wrong(at, "%s is pen's own control port %s", what, l.Text)
@@ -257,14 +266,14 @@ func (a *analysis) specials(s *state.Service) {
 		if s.Stubborn {
 			a.odd(at, "the emergency server is never used while stubborn is on")
 		}
-		a.itself(s.Emergency, at, "the emergency server")
+		a.itself(s, s.Emergency, at, "the emergency server")
 	}
 	if s.Abuse != nil {
 		at := place{s.Name, "abuse", 0}
 		if len(a.View.ACL[s.ClientACL].Entries) == 0 {
 			a.odd(at, "the abuse server is never used: client_acl is list %d, which denies nobody", s.ClientACL)
 		}
-		a.itself(s.Abuse, at, "the abuse server")
+		a.itself(s, s.Abuse, at, "the abuse server")
 	}
 }
 
@@ -309,7 +318,7 @@ func (a *analysis) control() {
 		a.wrong(at, "control %s is open to the network, and control_acl is list %d, which is empty", text, a.View.Global.ControlACL)
 	}
 	for _, s := range a.View.Services {
-		if slices.ContainsFunc(a.bound(s.Listen), func(other state.Listen) bool { return meet(l, other) }) {
+		if s.Protocol == state.TCP && slices.ContainsFunc(a.bound(s.Listen), func(other state.Listen) bool { return meet(l, other) }) {
 			a.wrong(at, "control %s is where service %s listens", text, s.Name)
 		}
 	}

@@ -32,7 +32,7 @@ var letters = []option{
 	{'R', "", "require a client certificate; without -E no effect", nothing},
 	{'S', "N", "", notice("As of 0.28.1 the server table is expanded dynamically,\nmaking the -S option obsolete")},
 	{'T', "SECONDS", "how long a client is remembered [0: for ever]", intOption("tracking")},
-	{'U', "", "", lacking("balancing UDP is not part of this version")},
+	{'U', "", "balance UDP", func(a *arguments, _ string) { a.add("protocol", Value{Text: "udp"}) }},
 	{'W', "", "first choice by weight", flagOption("weight")},
 	{'X', "", "let the control port end pen with exit", flagOption("allow_exit")},
 	{'Z', "", "no effect any more", nothing},

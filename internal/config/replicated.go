@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"pen/state"
@@ -66,20 +67,11 @@ func answered(prefix string, err error) *Refused {
 	return &Refused{Reply: errorMark + err.Error() + "\n", Err: err}
 }
 
-const noUDP = "protocol udp: balancing UDP is not part of this version"
-
 func protocolOps(s *Statement, _ *environment) ([]state.Op, error) {
 	if len(s.Args) == 0 {
 		return nil, nil
 	}
-	return []state.Op{set(s, state.OptProtocol, state.Int(int(state.TCP)))}, nil
-}
-
-func protocolCheck(s *Statement) *Error {
-	if len(s.Args) > 0 && s.Args[0].Text == "udp" {
-		return &Error{Pos: s.at(0), What: noUDP}
-	}
-	return nil
+	return []state.Op{set(s, state.OptProtocol, state.Int(slices.Index(protocols, s.Args[0].Text)))}, nil
 }
 
 func idleWord(w Word) Word {

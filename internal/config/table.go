@@ -66,19 +66,18 @@ var trafficWords = []Word{
 	},
 	{
 		Name: "protocol", Kind: KindReplicated, PerService: true, New: true,
-		Args:  []Arg{{Name: "PROTOCOL", Type: TypeEnum, Among: []string{"tcp", "udp"}}},
-		Help:  "what the service carries; this version: tcp only",
-		ops:   protocolOps,
-		check: protocolCheck,
+		Args: []Arg{{Name: "PROTOCOL", Type: TypeEnum, Among: []string{"tcp", "udp"}}},
+		Help: "what the service carries",
+		ops:  protocolOps,
 		reply: func(s *Statement, v *state.View, _ *Local) string {
 			return line(protocols[settings(s, v).Protocol])
 		},
 	},
-	growing(state.OptConnMax, bounded(number(state.OptConnMax, count(1, maxConns), "connections at once; only grows while pen runs"))),
+	growing(state.OptConnMax, bounded(number(state.OptConnMax, count(1, maxConns), "connections, or flows of UDP, at once; only grows while pen runs"))),
 	silent(number(state.OptPendingMax, count(1, maxInt), "connects to servers under way at once")),
 	ours(number(state.OptAcceptMax, count(1, maxInt), "clients accepted in one go (option -m)")),
 	ours(number(state.OptBacklog, count(50, maxInt), "clients that wait to be accepted (option -q)")),
-	idleWord(number(state.OptIdle, seconds(0), "close connections without traffic after so long; 0: never")),
+	idleWord(number(state.OptIdle, seconds(0), "close connections without traffic after so long; 0: never, flows of UDP after 60 s")),
 	{
 		Name: "tcp_fastclose", Kind: KindReplicated, PerService: true,
 		Args:   []Arg{{Name: "SIDE", Type: TypeEnum, Among: fastcloses}},

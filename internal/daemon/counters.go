@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"pen/cluster"
+	"pen/state"
 )
 
 // counters tells what this node has counted since its start, one name and value
@@ -26,6 +27,10 @@ func (d *daemon) counters(_ context.Context, q question) error {
 	}
 	line("failovers", s.Failovers)
 	line("connections_reset", s.Reset)
+	if view.Service(q.Service).Protocol == state.UDP {
+		line("flows_evicted", s.Evicted)
+		line("datagrams_dropped", s.Spilled)
+	}
 	line("accept_pauses", s.AcceptPauses)
 	line("clients", table.Len())
 	line("clients_max", table.Max())
