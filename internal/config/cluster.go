@@ -41,6 +41,7 @@ var clusterWords = []Word{
 			fmt.Sprintf("blanks or commas between them, at most %d; port %d if not said; IPv6 in brackets when something follows", MaxPeers, DefaultClusterPort),
 			"of the nodes that could hold the addresses the one with the greatest prio goes first; 0 if not said",
 			"a witness votes and never holds an address",
+			"a reload takes the list of the file over, too; this node's own address stays",
 		},
 		set: setPeers,
 		reply: func(_ *Statement, _ *state.View, l *Local) string {
@@ -84,6 +85,7 @@ var clusterWords = []Word{
 		Name: "preempt",
 		Args: []Arg{{Name: "never|SECONDS", Type: TypePreempt}},
 		Help: "how long a node of a greater prio has to be ready before it takes over [never]",
+		more: []string{"a reload takes the one of the file over, too"},
 		set: func(s *Statement, l *Local) {
 			setIfGiven(s, func(v Value) { l.Preempt = time.Duration(v.Int) * time.Second })
 		},
