@@ -32,11 +32,18 @@ type weather struct {
 	tune   func(*rules)
 	awake  bool          // a restarted voter is not silent
 	disk   time.Duration // how long each write of the log takes
+
+	lets    time.Duration   // a killed holder's address stays for up to so long, and the guard says nothing before
+	early   bool            // the guard says it at once nevertheless
+	timings []time.Duration // of the nodes, where they differ
+	wipes   bool            // some who restart have lost their disk: they are new nodes, and the leader changes the members
+	same    bool            // who has lost its disk is taken for the one it was
 }
 
 type figures struct {
 	virtual                   time.Duration
 	deaths, changes, restarts int
+	wiped, joined             int
 	overlap, held             time.Duration
 	gap, heal                 []time.Duration
 	holds, late               int64
@@ -79,14 +86,18 @@ type sim struct {
 }
 
 func (s *sim) start(i int, found *raft.Configuration) {
-	hello := Hello{Node: s.ids[i], Boot: NewID(), Heartbeat: s.w.hb}
+	hb := s.w.hb
+	if s.w.timings != nil {
+		hb = s.w.timings[i]
+	}
+	hello := Hello{Node: s.ids[i], Boot: NewID(), Heartbeat: hb}
 	host := s.net.host(i, hello)
-	quiet := s.w.hb
+	quiet := hb
 	if s.w.awake {
 		quiet = 0
 	}
 	k, err := newCore(coreConfig{
-		id: s.ids[i].String(), self: memAddr(i), hb: s.w.hb, quiet: quiet, streams: host, fsm: simFSM{},
+		id: s.ids[i].String(), self: memAddr(i), hb: hb, quiet: quiet, streams: host, fsm: simFSM{},
 		logs: &slowStore{s.stores[i], s.w.disk}, stable: s.stores[i], snaps: raft.NewInmemSnapshotStore(),
 		log: slog.New(slog.DiscardHandler), found: found, tune: s.w.tune,
 	})
@@ -181,6 +192,9 @@ func (s *sim) play() {
 		for i := range simNodes {
 			if s.nodes[i] == nil {
 				if now.After(back[i]) {
+					if w.wipes && chance(2) && s.spare(i) {
+						s.wipe(i)
+					}
 					s.start(i, nil)
 				}
 			} else if s.look(i) {
@@ -209,6 +223,9 @@ func (s *sim) play() {
 		if w.disk > 0 && holder >= 0 && now.After(writes) {
 			writes = now.Add(100 * ms)
 			s.nodes[holder].core.raft.Apply([]byte("x"), 0)
+		}
+		if w.wipes && holder >= 0 && now.Sub(start)%(50*ms) == 0 {
+			s.members(holder, chance(40), pick(simNodes))
 		}
 		die := -1
 		if w.faults && !calm {
@@ -263,15 +280,22 @@ func (s *sim) play() {
 			term := s.nodes[die].core.raft.CurrentTerm()
 			s.kill(die, w.signal == "")
 			if w.signal == "released" {
-				s.until[die] = earlier(s.until[die], now.Add(3*ms))
-				s.release(die, term)
+				gone := 3 * ms
+				if w.lets > 0 {
+					gone += time.Duration(pick(int(w.lets/ms))) * ms
+				}
+				s.until[die] = earlier(s.until[die], now.Add(gone))
+				if w.early {
+					gone = 3 * ms
+				}
+				s.release(die, term, gone)
 			}
 		}
 	}
 }
 
 // release is the guard of a killed holder.
-func (s *sim) release(from int, term uint64) {
+func (s *sim) release(from int, term uint64, after time.Duration) {
 	n := s.net
 	for j := range simNodes {
 		if j == from {
@@ -281,7 +305,7 @@ func (s *sim) release(from int, term uint64) {
 			n.mu.Lock()
 			d := n.delay()
 			n.mu.Unlock()
-			time.Sleep(3*ms + d)
+			time.Sleep(after + d)
 			n.mu.Lock()
 			host, cut := n.hosts[memAddr(j)], n.cut[[2]int{from, j}]
 			n.mu.Unlock()
@@ -308,6 +332,8 @@ func (a *figures) add(b figures) {
 	a.deaths += b.deaths
 	a.changes += b.changes
 	a.restarts += b.restarts
+	a.wiped += b.wiped
+	a.joined += b.joined
 	a.overlap += b.overlap
 	a.held += b.held
 	a.gap = append(a.gap, b.gap...)
@@ -330,8 +356,8 @@ func spread(d []time.Duration) string {
 
 func (a *figures) String() string {
 	h := a.virtual.Hours()
-	return fmt.Sprintf("%.2f h, deaths %d, restarts %d, changes/h %.0f, held %.1f%%, overlap %v, death to lease %s ms, heal to lease %s ms, votes held %d, late %d",
-		h, a.deaths, a.restarts, float64(a.changes)/h, 100*a.held.Hours()/h, a.overlap, spread(a.gap), spread(a.heal), a.holds, a.late)
+	return fmt.Sprintf("%.2f h, deaths %d, restarts %d, wiped %d, members changed %d, changes/h %.0f, held %.1f%%, overlap %v, death to lease %s ms, heal to lease %s ms, votes held %d, late %d",
+		h, a.deaths, a.restarts, a.wiped, a.joined, float64(a.changes)/h, 100*a.held.Hours()/h, a.overlap, spread(a.gap), spread(a.heal), a.holds, a.late)
 }
 
 // simFactor makes the runs longer: PEN_SIM=20 gives twenty times the virtual time.
