@@ -10,9 +10,10 @@ import (
 const (
 	// flapWindow is for how long a loss of the carrier is held against the link.
 	flapWindow = time.Minute
-	// flapWait is for how long the carrier must stand after the second loss; each
-	// further one doubles it.
-	flapWait, flapWaitMax = time.Second, 8 * time.Second
+	// flapWait is for how long the carrier must stand after the second loss, and
+	// flapWaitMax after any further one. All nodes may hang on the same switch: so
+	// long nobody has the address after it has come to rest.
+	flapWait, flapWaitMax = time.Second, 2 * time.Second
 	// maxLosses are remembered: more would not make the wait longer.
 	maxLosses = 6
 )

@@ -28,13 +28,13 @@ func TestCarrierThatFlaps(t *testing.T) {
 		if c.see(time.Now(), false) || c.see(time.Now(), true) {
 			t.Error("a carrier that was not there at the start is not one that was lost")
 		}
-		for _, want := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 8 * time.Second, 8 * time.Second} {
+		for _, want := range []time.Duration{0, time.Second, 2 * time.Second, 2 * time.Second, 2 * time.Second, 2 * time.Second, 2 * time.Second} {
 			flap()
 			steadyAfter(want)
 		}
 		flap()
 		flap()
-		if got, want := c.unsteady(time.Now()).Error(), "the carrier was lost 6 times within a minute: it must stand for 8s first"; got != want {
+		if got, want := c.unsteady(time.Now()).Error(), "the carrier was lost 6 times within a minute: it must stand for 2s first"; got != want {
 			t.Errorf("error %q, want %q", got, want)
 		}
 		// A minute of peace, and the past is forgotten.

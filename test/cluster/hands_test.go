@@ -125,6 +125,19 @@ var meddlings = []meddling{
 		logged: []string{"no carrier", "times="},
 	},
 	{
+		// A switch that is ill: without a rule the address would be somewhere else each
+		// time. Now it rests until a carrier has stood for two seconds.
+		name: "all carriers flapping in turn", do: func(t testing.TB, s *suite, _ *lab.Node) {
+			for i := range pick(12, 60) {
+				n := s.Nodes[i%len(s.Nodes)]
+				must(t, n.LinkDown())
+				time.Sleep(100 * time.Millisecond)
+				must(t, n.LinkUp())
+			}
+		},
+		gap: pick(6*time.Second, 12*time.Second), without: pick(6*time.Second, 12*time.Second), moves: true, counts: "carrier_losses", shown: "carrier lost",
+	},
+	{
 		name: "all nodes frozen", do: func(_ testing.TB, s *suite, _ *lab.Node) {
 			for _, n := range s.Nodes {
 				n.Signal(syscall.SIGSTOP)
@@ -177,8 +190,13 @@ func (m meddling) befall(t *testing.T, s *suite, w *lab.Watch) {
 	shown.Addresses = r.Addresses[:min(len(r.Addresses), 12)]
 	t.Logf("in %v, and then:\n%swithout the address for %v\n", to.Sub(from).Round(time.Millisecond), shown, r.Without)
 	must(t, r.Err)
-	m.judge(t, r, length, holder, held(r, lapses, s.lapses(t)))
-	m.told(t, s, holder, before)
+	busy := held(r, lapses, s.lapses(t))
+	m.judge(t, r, length, holder, busy)
+	if busy && !slices.Equal(r.Owners, []string{holder.Name}) && !m.moves {
+		t.Logf("the machine did not run everybody, and the address moved: what %s tells is not all", holder.Name)
+	} else {
+		m.told(t, s, holder, before)
+	}
 	if t.Failed() {
 		t.Logf("all that was seen, in ms:\n%s", w.Trace(from, time.Now()))
 	}
@@ -208,7 +226,7 @@ func (m meddling) judge(t testing.TB, r lab.Report, length time.Duration, holder
 	case m.moves && len(r.Owners) > 2:
 		t.Errorf("the address went from node to node: %v", r.Owners)
 	}
-	if n, most := len(r.Announcements), 5+int(length.Seconds()); m.calm && (n == 0 || n > most) {
+	if n, most := len(r.Announcements), 5+int(length.Seconds()); m.calm && !held && (n == 0 || n > most) {
 		t.Errorf("%d announcements, want some and at most %d", n, most)
 	}
 }
