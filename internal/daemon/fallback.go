@@ -309,7 +309,7 @@ func (f *fallback) report(now time.Time, d cluster.Decision, was cluster.Holding
 	case alone(was) && f.right == cluster.HoldsNot && f.said:
 		f.said = false
 		f.log.Warn("HOLDER(fallback) ends", "why", d.Why, "alone", now.Sub(f.since).Round(time.Millisecond))
-	case news && f.right == cluster.HoldsNot && e.Holds == cluster.HoldsNot && e.Pair && !e.Leader:
+	case news && f.right == cluster.HoldsNot && e.Holds == cluster.HoldsNot && e.Pair && !e.Leader && (e.Path == "" || e.Silence > cluster.FallbackSilence/2):
 		f.log.Info("no quorum", "fallback", d.Act, "why", d.Why)
 	}
 }

@@ -3,6 +3,8 @@
 package cluster
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +46,25 @@ func (s *suite) tells(t testing.TB, n *lab.Node, most time.Duration, words ...st
 	}
 }
 
+// keeps checks that clients that came without a quorum have their servers, also
+// through the other node.
+func (s *suite) keeps(t testing.TB, servers map[int]string) {
+	t.Helper()
+	holder := s.holder(t)
+	s.ask(t, holder, "cluster", "transfer")
+	if !rig.Eventually(rig.Patience, func() bool { return s.holder(t) != holder }) {
+		t.Errorf("%s still holds the address", holder.Name)
+	}
+	s.well(t)
+	for i, want := range servers {
+		got, _, err := s.Fetch(i)
+		must(t, err)
+		if got != want {
+			t.Errorf("client %d, which came without a quorum: got %s, want %s", i, got, want)
+		}
+	}
+}
+
 // The two nodes lose each other, one after the other.
 func TestPair(t *testing.T) {
 	s := pair(t)
@@ -56,17 +77,18 @@ func TestPair(t *testing.T) {
 		lasts time.Duration
 		gap   time.Duration // at most
 		stays bool
+		comes bool     // clients that nobody knows come meanwhile
 		says  []string // the table of who holds then
 	}{
 		{"the other node is killed", func(t *testing.T, _, other *lab.Node) {
 			other.Signal(syscall.SIGKILL)
-		}, 2 * time.Second, gapLimit / 2, true, []string{"HOLDER(fallback)", "no quorum (fallback), 1 of 2 alive"}},
+		}, 2 * time.Second, gapLimit / 2, true, false, []string{"HOLDER(fallback)", "no quorum (fallback), 1 of 2 alive"}},
 		{"the holder is killed", func(t *testing.T, holder, _ *lab.Node) {
 			holder.Signal(syscall.SIGKILL)
-		}, fallbackLimit, fallbackLimit, false, []string{"HOLDER(fallback)"}},
+		}, fallbackLimit, fallbackLimit, false, true, []string{"HOLDER(fallback)"}},
 		{"the cluster's port is cut off", func(t *testing.T, holder, other *lab.Node) {
 			must(t, s.CutPort(one(holder), one(other)))
-		}, 7 * time.Second, gapLimit / 2, true, []string{"HOLDER(fallback)"}},
+		}, 7 * time.Second, gapLimit / 2, true, false, []string{"HOLDER(fallback)"}},
 	} {
 		if !t.Run(f.name, func(t *testing.T) {
 			holder := s.holder(t)
@@ -78,7 +100,15 @@ func TestPair(t *testing.T) {
 				heir = holder
 			}
 			s.tells(t, heir, f.lasts, f.says...)
-			time.Sleep(time.Until(from.Add(f.lasts)))
+			new := map[int]string{}
+			for i := clients; f.comes && i < clients+20; i++ {
+				server, _, err := s.Fetch(i)
+				must(t, err)
+				new[i] = server
+			}
+			if !f.comes {
+				time.Sleep(time.Until(from.Add(f.lasts)))
+			}
 			healing := time.Now()
 			must(t, s.Heal())
 			s.restart(t)
@@ -86,6 +116,9 @@ func TestPair(t *testing.T) {
 			s.tells(t, s.holder(t), rig.Patience, "HOLDER(quorum)", "quorum, 2 of 2 alive")
 			all := time.Now().Add(1100 * time.Millisecond)
 			time.Sleep(time.Until(all))
+			if f.comes {
+				s.keeps(t, new)
+			}
 			during, after := w.Report(from, healing), w.Report(healing, all)
 			t.Logf("during:\n%sfrom the healing on:\n%s", during, after)
 			for when, r := range map[string]lab.Report{"during": during, "after": after} {
@@ -177,5 +210,38 @@ func TestPairColdStart(t *testing.T) {
 		}
 	}
 	s.restart(t)
+	s.well(t)
+}
+
+// A third node comes to a pair that runs. It gets no vote before both of the two
+// have the longer list: with that they do not decide alone any more.
+func TestPairGrows(t *testing.T) {
+	s := prepareOf(t, lab.Config{}, "no hash", "gateway 10.0.0.100")
+	first, second, third := s.Nodes[0], s.Nodes[1], s.Nodes[2]
+	short := strings.Replace(s.Config, " "+third.Addr.String()+"\n", "\n", 1)
+	for _, n := range []*lab.Node{first, second} {
+		must(t, os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(short), 0o644))
+	}
+	must(t, s.Start(first, second))
+	holder := s.holder(t)
+	s.tells(t, holder, rig.Patience, "quorum, 2 of 2 alive", "HOLDER(quorum)")
+	for _, n := range s.Nodes {
+		must(t, os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(s.Config), 0o644))
+	}
+	other := first
+	if holder == first {
+		other = second
+	}
+	s.ask(t, holder, "reload")
+	must(t, s.Start(third))
+	warned := func() bool {
+		return strings.Contains(s.Pen(holder).Log(), "a third node gets no vote while one of the two decides without a quorum")
+	}
+	if !rig.Eventually(rig.Patience, warned) {
+		t.Error("no word on why the third node has no vote")
+	}
+	s.tells(t, holder, rig.Patience, "quorum, 2 of 2 alive")
+	s.ask(t, other, "reload")
+	s.tells(t, holder, rig.Patience, "quorum, 3 of 3 alive")
 	s.well(t)
 }
