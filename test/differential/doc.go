@@ -26,6 +26,9 @@
 //	drop NAME               close it
 //	gone NAME               wait until pen closes it
 //	refuse, stop, mute, up  a b: close the port, end connections too, answer no SYN, as before
+//	answerers a b           the same for datagrams
+//	deaf a b                close their ports
+//	ask 2:5001 3=           clients send a datagram, `hi` or what follows =, and who answers
 //	conns a b               connections open at each server
 //	page FILE               the status page in FILE, or of `status`, as text
 //	show FILE, copy, move   a file's text; cp and mv

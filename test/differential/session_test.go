@@ -30,7 +30,9 @@ type session struct {
 	pen      *rig.Process
 	backends map[string]*rig.Backend
 	held     map[string]*rig.Client
-	ports    map[string]string // numbers of {port1}, {port2}
+	ports    map[string]string   // numbers of {port1}, {port2}
+	deafen   map[string]func()   // close the ports of those who answer datagrams
+	callers  map[string]net.Conn // who asks them, by address
 }
 
 func newSession(t testing.TB, sc *script, on side) *session {
@@ -38,6 +40,7 @@ func newSession(t testing.TB, sc *script, on side) *session {
 	x := &session{
 		t: t, script: sc, on: on, expect: on, block: rig.NewBlock(t), dir: rig.Dir(t),
 		backends: map[string]*rig.Backend{}, held: map[string]*rig.Client{}, ports: map[string]string{},
+		deafen: map[string]func(){}, callers: map[string]net.Conn{},
 	}
 	switch {
 	case on == original || *self:
@@ -164,6 +167,7 @@ func init() {
 		"conns": (*session).conns, "page": (*session).page,
 		"show": (*session).show, "copy": (*session).copy, "move": (*session).move,
 		"signal": (*session).signal, "exited": (*session).exited, "alive": (*session).alive,
+		"answerers": (*session).answerers, "deaf": (*session).deaf, "ask": (*session).ask,
 		"stdout": (*session).stdout, "notices": (*session).notices, "pause": (*session).pause,
 	}
 }
