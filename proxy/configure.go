@@ -63,7 +63,7 @@ func (at place) String() string {
 	return at.addr.String()
 }
 
-// Prepare opens the listeners that v needs and that are not open yet, and keeps
+// Prepare opens the listeners and reads the certificates that v needs and that are not there yet, and keeps
 // them for the Configure that follows; what an earlier Prepare left and v does
 // not need is closed. An error changes nothing. After Drain or Run there is
 // nothing to open any more, and no error.
@@ -72,6 +72,10 @@ func (p *Proxy) Prepare(v *state.View) error {
 	defer p.mu.Unlock()
 	if p.ended {
 		return nil
+	}
+	terminators, err := p.prepareTLS(v)
+	if err != nil {
+		return err
 	}
 	open := p.listeners()
 	fresh := map[place]*listener{}
@@ -101,6 +105,7 @@ func (p *Proxy) Prepare(v *state.View) error {
 	for at, l := range fresh {
 		p.prepared[at] = l
 	}
+	p.terminators = terminators
 	return nil
 }
 
@@ -156,15 +161,21 @@ func (p *Proxy) Configure(v *state.View) error {
 	after := make(map[string]*front, len(v.Services))
 	all := p.listeners()
 	p.lists = p.lists.compile(v)
+	var errs []error
 	for _, s := range v.Services {
-		after[s.Name] = p.configured(before[s.Name], v, s)
+		f := p.configured(before[s.Name], v, s)
+		errs = append(errs, p.secure(f, s))
+		after[s.Name] = f
 	}
+	p.terminators = nil
 	var used map[*listener]*front
-	var err error
 	if !p.ended {
+		var err error
 		used, err = p.assign(v, after, all)
+		errs = append(errs, err)
 	}
 	p.fronts.Store(&after)
+	p.takeTickets(v)
 	for _, f := range after {
 		p.start(f)
 		open := slices.Clone(f.listeners)
@@ -188,7 +199,7 @@ func (p *Proxy) Configure(v *state.View) error {
 			p.engine.retire(l)
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // configured returns the front for s: the one there was, if it was the same

@@ -93,6 +93,10 @@ func (l *loop) watch(c *conn, side int) errno {
 
 // welcome takes a client in, for which there is a place, and looks for a server.
 func (l *loop) welcome(ln *listener, f *front, fd int32) {
+	if f.secure.Load() != nil {
+		l.handOver(l.engine.serving, f, fd)
+		return
+	}
 	l.engine.conns.Add(1)
 	f.accepted.Add(1)
 	c := l.conns.take()

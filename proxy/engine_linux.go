@@ -23,6 +23,9 @@ type engine struct {
 
 	parting time.Duration // as the constant, less in tests
 
+	secure  *netEngine      // for clients who talk TLS
+	serving context.Context // of those; set before the loops run
+
 	loops     atomic.Pointer[[]*loop] // while they run
 	listeners atomic.Pointer[map[int32]*listener]
 	inUse     atomic.Int64 // descriptors of connections and pipes
@@ -36,6 +39,7 @@ type engine struct {
 
 func newEngine(p *Proxy) *engine {
 	e := &engine{log: p.log, opts: &p.opts, origin: time.Now(), parting: parting, emptied: make(chan struct{}, 1)}
+	e.secure = newSecure(e)
 	e.standing.Store(p.opts.Standby)
 	e.listeners.Store(&map[int32]*listener{})
 	return e
@@ -59,6 +63,10 @@ func (e *engine) run(ctx context.Context) error {
 		}
 		loops[i] = l
 	}
+	secure, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	e.serving = secure
+	e.secure.begin(secure)
 	e.loops.Store(&loops)
 	for _, ln := range *e.listeners.Load() {
 		ln.arm(e)
@@ -77,6 +85,7 @@ func (e *engine) run(ctx context.Context) error {
 		l.post(func(l *loop) { l.stop = true })
 	}
 	wg.Wait()
+	e.secure.finish()
 	e.loops.Store(nil)
 	for _, ln := range *e.listeners.Load() {
 		ln.mu.Lock()

@@ -59,10 +59,11 @@ type ServiceStats struct {
 	Last    int // the connection slot used last
 	Max     int // connection slots there are
 
-	Accepted  uint64
-	Refused   map[string]uint64 // clients turned away, by reason
-	Reset     uint64            // clients reset because this node stands by
-	Failovers uint64            // connections that moved on to another server
+	Accepted   uint64
+	Refused    map[string]uint64 // clients turned away, by reason
+	Handshakes int               // of TLS, under way
+	Reset      uint64            // clients reset because this node stands by
+	Failovers  uint64            // connections that moved on to another server
 
 	// Recent is the number of decisions that this node has taken and the
 	// replicated table does not yet show, RecentAge the age of the oldest.
@@ -175,6 +176,12 @@ func (p *Proxy) Stats(service string) ServiceStats {
 	s.Refused["descriptors"] = f.lost.Load()
 	if full, flooded := f.full.Load(), f.flooded.Load(); full+flooded > 0 || f.settings.Load().Protocol == state.UDP {
 		s.Refused["full"], s.Refused["flood"] = full, flooded
+	}
+	if f.secure.Load() != nil {
+		for r := range spurnedReasons {
+			s.Refused[r.String()] = f.spurned[r].Load()
+		}
+		s.Handshakes = f.shaking.underWay()
 	}
 	s.Max, s.Used, s.Last = f.slots.figures()
 	s.Recent, s.RecentAge = f.memory.figures(p.opts.Clock.At(time.Now()))

@@ -160,8 +160,12 @@ func (ln *netListener) nudge() {
 	}
 }
 
-// freed tells everybody who waits for a place that there may be one.
-func (e *netEngine) freed() {
+// freed tells everybody who waits for a place that there may be one at f.
+func (e *netEngine) freed(f *front) {
+	if e.freedOne != nil {
+		e.freedOne(f)
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for ln := range e.listeners {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,13 @@ import (
 type netEngine struct {
 	log   *slog.Logger
 	opts  *Options
-	inUse atomic.Int64 // descriptors of connections
+	inUse *atomic.Int64 // descriptors of connections
+	turns reckoning     // of handshakes
+
+	// freedOne and ended are called when there may be a place again at a service, and
+	// when a connection has gone. nil: the listeners here are told, and nobody.
+	freedOne func(*front)
+	ended    func()
 
 	mu        sync.Mutex // guards the rest
 	ctx       context.Context
@@ -52,6 +59,7 @@ func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
 	return &netEngine{
 		log: log, opts: opts, standing: opts.Standby,
 		listeners: map[*netListener]bool{}, conns: map[*netConn]bool{},
+		inUse: new(atomic.Int64), turns: make(reckoning, runtime.NumCPU()),
 	}
 }
 
@@ -59,13 +67,24 @@ func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
 func (e *netEngine) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	e.begin(ctx)
+	<-ctx.Done()
+	e.finish()
+	return nil
+}
+
+// begin serves, until finish.
+func (e *netEngine) begin(ctx context.Context) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.ctx = ctx
 	for ln := range e.listeners {
 		e.start(ln)
 	}
-	e.mu.Unlock()
-	<-ctx.Done()
+}
+
+// finish closes all connections and returns when none is left.
+func (e *netEngine) finish() {
 	e.mu.Lock()
 	e.ctx = nil
 	for ln := range e.listeners {
@@ -76,7 +95,6 @@ func (e *netEngine) run(ctx context.Context) error {
 	}
 	e.mu.Unlock()
 	e.work.Wait()
-	return nil
 }
 
 // takeOver accepts clients from now on.

@@ -97,7 +97,7 @@ func (s *netStand) setup(ops ...state.Op) {
 	}
 	s.front.settings.Store(&s.machine.View().Service("").Settings)
 	s.engine.retime(s.front)
-	s.engine.freed()
+	s.engine.freed(s.front)
 }
 
 func (s *netStand) dial() duplex { return dial(s.t, s.at.String()) }

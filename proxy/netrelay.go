@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ type netConn struct {
 	trial     trial
 	datagrams bool
 	cancel    context.CancelFunc // ends a connect under way
+	bare      net.Conn           // the client's, without TLS
 
 	read   [2]atomic.Uint64 // bytes read from each side
 	sent   atomic.Uint64    // bytes written to the client
@@ -49,13 +51,14 @@ const (
 )
 
 // welcome takes a client in. The first choice is made at once, so that attempts
-// under way are counted before the next client is accepted.
+// under way are counted before the next client is accepted; with TLS it is made
+// after the handshake.
 func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	f.accepted.Add(1)
 	slot, _ := f.slots.take()
 	client, port := peerOf(conn)
 	ctx, cancel := context.WithCancel(ctx)
-	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel}
+	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel, bare: conn}
 	c.side[ofClient] = conn
 	if peer, ok := conn.(*netPeer); ok {
 		peer.conn, c.datagrams = c, true
@@ -65,6 +68,13 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	}
 	if !e.add(c) {
 		c.reset()
+	}
+	if t := f.secure.Load(); t != nil {
+		e.work.Go(func() {
+			defer c.end()
+			c.terminate(ctx, t, port)
+		})
+		return
 	}
 	now := e.opts.Clock.At(time.Now())
 	c.trial = f.begin(client, port, now)
@@ -91,7 +101,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 			} else {
 				f.connected(tg.server, now)
 			}
-			c.engine.freed()
+			c.engine.freed(f)
 			c.active.Store(int64(time.Since(origin)))
 			c.rest()
 			return true
@@ -173,7 +183,7 @@ func (c *netConn) pump(from int) {
 			c.active.Store(int64(time.Since(origin)))
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && !cutOff(src):
 			c.over(from)
 			return
 		case err != nil && c.datagrams:
@@ -203,19 +213,23 @@ func (c *netConn) over(from int) {
 	if from == ofServer {
 		fast = state.FastcloseUp
 	}
-	if c.front.settings.Load().Fastclose&fast != 0 {
-		c.close()
-		return
-	}
-	if dst, ok := c.side[1-from].(interface{ CloseWrite() error }); ok {
+	fastclose := c.front.settings.Load().Fastclose&fast != 0
+	dst, ok := c.side[1-from].(interface{ CloseWrite() error })
+	if _, secure := dst.(*tls.Conn); ok && (secure || !fastclose) {
 		_ = dst.CloseWrite() // it may be gone already
+	}
+	switch bare, ok := c.bare.(interface{ CloseWrite() error }); {
+	case fastclose:
+		c.close()
+	case from == ofServer && ok && c.bare != c.side[ofClient]:
+		_ = bare.CloseWrite() // after the notice of TLS: this side has ended altogether
 	}
 }
 
 // reset closes both sides so that they learn that the stream was cut off.
 func (c *netConn) reset() {
 	c.mu.Lock()
-	for _, side := range c.side {
+	for _, side := range []net.Conn{c.bare, c.side[ofServer]} {
 		if tcp, ok := side.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
@@ -239,7 +253,8 @@ func (c *netConn) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	for _, side := range c.side {
+	// The client's bare connection: the close of TLS may wait for him.
+	for _, side := range []net.Conn{c.bare, c.side[ofServer]} {
 		if side != nil {
 			side.Close()
 		}
@@ -286,7 +301,10 @@ func (c *netConn) end() {
 	f.slots.give(c.slot)
 	e.refund(f)
 	e.remove(c)
-	e.freed()
+	if e.ended != nil {
+		e.ended()
+	}
+	e.freed(f)
 }
 
 // credit adds what c has carried to the counters of its server and client.
@@ -308,7 +326,7 @@ func (c *netConn) stats() ConnStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := ConnStats{
-		Slot: c.slot, DownFD: descriptor(c.side[ofClient]), UpFD: descriptor(c.side[ofServer]),
+		Slot: c.slot, DownFD: descriptor(c.bare), UpFD: descriptor(c.side[ofServer]),
 		Client: -1, Server: state.None, State: StateConnecting, client: c.client,
 	}
 	s.PendingDown = -int(c.sent.Load()) // first, so that it is never ahead

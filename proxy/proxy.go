@@ -14,8 +14,8 @@
 // servers and the tables of known clients come from package state, and what the
 // proxy learns about them goes back through Options.Propose.
 //
-// On Linux the bytes are moved by event loops (loop_linux.go), elsewhere by
-// goroutines (relay_other.go).
+// On Linux the bytes are moved by event loops (loop_linux.go), elsewhere, and where
+// clients talk TLS, by goroutines (netrelay.go).
 package proxy
 
 import (
@@ -72,11 +72,18 @@ type Proxy struct {
 
 	mu       sync.Mutex // held by one change of configuration at a time
 	prepared map[place]*listener
-	lists    *lists          // of the newest view
-	ended    bool            // no listener is opened any more
-	base     context.Context // what the services run under; nil: not yet
+	// terminators are those that Prepare has made and Configure may use.
+	terminators map[identityTLS]*terminator
+	lists       *lists          // of the newest view
+	ended       bool            // no listener is opened any more
+	base        context.Context // what the services run under; nil: not yet
 
 	keepers sync.WaitGroup // services that run
+
+	ring       ticketRing
+	ticketKeys atomic.Pointer[[]state.TicketKey] // as the state has them
+	ticketNews chan struct{}                     // asks for a look at them; room for one
+	ticketless pace                              // of warnings that there is no new one
 }
 
 // front is a service as the data plane sees it: the choice of servers, the
@@ -84,6 +91,10 @@ type Proxy struct {
 type front struct {
 	*service
 	settings atomic.Pointer[state.Settings]
+	secure   atomic.Pointer[terminator] // nil: clients talk plain
+
+	shaking handshakes
+	spurned [spurnedReasons]atomic.Uint64 // clients who did not come through the handshake
 
 	doors    atomic.Pointer[doors]    // whom to tell of a place that is free; nil: nobody
 	last     atomic.Pointer[listener] // where a client was taken in last, if there are several
@@ -105,13 +116,16 @@ type front struct {
 	stop      context.CancelFunc // nil: not started
 }
 
+// mute is a log that nobody reads.
+var mute = slog.New(slog.DiscardHandler)
+
 // New returns a Proxy that has no services yet. It starts nothing.
 func New(opts Options) *Proxy {
 	opts.Virtual = distinct(opts.Virtual)
 	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
+		opts.Log = mute
 	}
-	p := &Proxy{opts: opts, log: opts.Log, prepared: map[place]*listener{}}
+	p := &Proxy{opts: opts, log: opts.Log, prepared: map[place]*listener{}, ticketNews: make(chan struct{}, 1)}
 	p.fronts.Store(&map[string]*front{})
 	p.engine = newEngine(p)
 	return p
@@ -133,6 +147,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.start(f)
 	}
 	p.mu.Unlock()
+	p.keepers.Go(func() { p.keepTickets(base) })
 	err := p.engine.run(ctx)
 	p.closeListeners()
 	stop() // what the services learned last is told now

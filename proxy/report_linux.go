@@ -45,6 +45,7 @@ func (e *engine) credit(f *front) {
 		l.each(f, l.credit)
 		return struct{}{}
 	})
+	e.secure.credit(f)
 }
 
 // retime looks at the timers of f's connections anew, after the settings that
@@ -59,9 +60,11 @@ func (e *engine) retime(f *front) {
 			})
 		})
 	}
+	e.secure.retime(f)
 }
 
 func (e *engine) connections(f *front) (all []ConnStats) {
+	all = e.secure.connections(f)
 	for _, some := range everywhere(e, func(l *loop) (conns []ConnStats) {
 		l.each(f, func(c *conn) { conns = append(conns, c.stats()) })
 		return conns
@@ -86,7 +89,7 @@ func (e *engine) connection(f *front, slot int) (ConnStats, bool) {
 			return *found, true
 		}
 	}
-	return ConnStats{}, false
+	return e.secure.connection(f, slot)
 }
 
 // closeConnection closes the connection of f in a slot, if there is one.
@@ -104,7 +107,7 @@ func (e *engine) closeConnection(f *front, slot int) bool {
 			return true
 		}
 	}
-	return false
+	return e.secure.closeConnection(f, slot)
 }
 
 // held returns how many pipes and buffers are in use.

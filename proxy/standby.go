@@ -5,7 +5,13 @@ package proxy
 
 // Serve accepts clients from now on. When it returns, it is so. It waits for
 // nothing but a Standby under way.
-func (p *Proxy) Serve() { p.engine.takeOver() }
+func (p *Proxy) Serve() {
+	p.engine.takeOver()
+	p.lookAtTickets()
+}
+
+// serving tells whether clients are accepted.
+func (p *Proxy) serving() bool { return !p.engine.turnsAway() }
 
 // Standby accepts nobody from now on and resets every connection, also those that
 // have no server yet and those that no one has accepted. When it returns, none of them

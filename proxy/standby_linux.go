@@ -17,6 +17,7 @@ const backlogMost = 1 << 16
 func (e *engine) takeOver() {
 	e.role.Lock()
 	defer e.role.Unlock()
+	e.secure.takeOver()
 	e.standing.Store(false)
 	for _, ln := range *e.listeners.Load() {
 		ln.align(e)
@@ -43,13 +44,17 @@ func (e *engine) standBy() {
 		}
 	}
 	asked.Wait()
-	e.mu.Lock() // no listener is closed meanwhile
+	e.secure.standBy() // no loop hands anybody over now
+	e.mu.Lock()        // no listener is closed meanwhile
 	defer e.mu.Unlock()
 	var client sockaddr
 	for _, ln := range *e.listeners.Load() {
 		ln.turnAway(&client, backlogMost)
 	}
 }
+
+// turnsAway tells whether the engine stands by.
+func (e *engine) turnsAway() bool { return e.standing.Load() }
 
 // align makes ln do what the engine does: serve or stand by. A listener that is opened
 // while that changes is published first and then aligned, so nobody forgets it.

@@ -75,6 +75,12 @@ func (s *service) opening(client netip.Addr, port uint16, known, slot int, now s
 	return t
 }
 
+// bars tells whether there is nothing for the client here, whatever he says.
+func (s *service) bars(client netip.Addr) bool {
+	p := s.plan.Load()
+	return p.abuse == nil && !p.lists.permits(p.ClientACL, bare(client))
+}
+
 // deny sends the trial to the abuse server, or nowhere: not on to the others,
 // nor to the emergency server.
 func (t *trial) deny(p *plan) {

@@ -43,6 +43,8 @@ func (d *draft) apply(o Op) error {
 		return d.seeded(o)
 	case SetNode:
 		return d.setNode(o)
+	case RotateTickets:
+		return d.rotateTickets(o)
 	case SetLevel:
 		return d.setLevel(o)
 	case SetClients:

@@ -138,4 +138,5 @@ func (h *head) codeLevel(c *coder) {
 		}
 		h.changes[i].code(c)
 	}
+	h.codeTickets(c)
 }

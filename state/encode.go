@@ -145,6 +145,10 @@ var codes = [...]func(*coder, Op) Op{
 		c.text(&o.Node)
 		c.bool(&o.Drained)
 	}),
+	opRotateTickets: codeOf(func(c *coder, o *RotateTickets) {
+		c.int64((*int64)(&o.Was))
+		c.key(&o.Key)
+	}),
 	opSetLevel: codeOf(func(c *coder, o *SetLevel) { c.uint32((*uint32)(&o.Level)) }),
 	opStamp:    codeOf(func(c *coder, o *Stamp) { c.int64((*int64)(&o.Wall)) }),
 	opSetClients: codeOf(func(c *coder, o *SetClients) {

@@ -7,7 +7,8 @@ import "fmt"
 // is proposed, kept or written to a snapshot before all of them understand it. At
 // level 1 all encodings are those of the first version, to the byte.
 //
-// Level 2 keeps the last changes, see View.Changes, and knows SetClients.
+// Level 2 keeps the last changes, see View.Changes, knows SetClients, and has TLS:
+// its settings and the keys of its session tickets.
 type Level uint32
 
 // SetLevel raises the level. It never goes down: a lower one changes nothing.
@@ -24,10 +25,24 @@ func (v *View) Level() Level { return max(v.level, 1) }
 // levelOf is the level from which on there is such an operation.
 func (o opcode) level() Level {
 	switch o {
-	case opSetLevel, opSetClients, opStamp:
+	case opSetLevel, opSetClients, opStamp, opRotateTickets:
 		return 2
 	}
 	return 1
+}
+
+// Needs is the level that operations need. An option is not looked at when it is
+// applied, because what files ask for is worked out apart from any cluster: who
+// proposes a change to a cluster asks here first.
+func Needs(ops []Op) Level {
+	need := Level(1)
+	for _, o := range ops {
+		need = max(need, o.op().level())
+		if s, ok := o.(Set); ok && s.Option >= OptTLSCertificate {
+			need = max(need, 2)
+		}
+	}
+	return need
 }
 
 // allowed tells why an operation can not be applied at this level. What raises the

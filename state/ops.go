@@ -130,6 +130,7 @@ const (
 	opSetLevel
 	opSetClients
 	opStamp
+	opRotateTickets
 )
 
 func (AddService) op() opcode    { return opAddService }

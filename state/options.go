@@ -39,6 +39,16 @@ const (
 
 	OptControlACL   Option = 22
 	OptDrainTimeout Option = 23
+
+	OptTLSCertificate Option = 24
+	OptTLSKey         Option = 25
+	OptTLSCAFile      Option = 26
+	OptTLSCAPath      Option = 27
+	OptTLSClient      Option = 28
+	OptTLSCiphers     Option = 29
+	OptTLSVersions    Option = 30
+	OptTLSOCSP        Option = 31
+	OptTLSSNIPath     Option = 32
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -97,6 +107,16 @@ var options = [...]option{
 
 	OptControlACL:   global(number("control_acl", func(t target) *int { return &t.ControlACL }, listOrZero)),
 	OptDrainTimeout: global(number("drain_timeout", func(t target) *int { return &t.DrainTimeout }, atLeast(0))),
+
+	OptTLSCertificate: textual("ssl_certificate", func(t target) *string { return &t.TLS.Certificate }),
+	OptTLSKey:         textual("ssl_key", func(t target) *string { return &t.TLS.Key }),
+	OptTLSCAFile:      textual("ssl_ca_file", func(t target) *string { return &t.TLS.CAFile }),
+	OptTLSCAPath:      textual("ssl_ca_path", func(t target) *string { return &t.TLS.CAPath }),
+	OptTLSClient:      choice("ssl_client_certificate", func(t target) *ClientCertificate { return &t.TLS.Client }, "off", "request", "require"),
+	OptTLSCiphers:     textual("ssl_ciphers", func(t target) *string { return &t.TLS.Ciphers }),
+	OptTLSVersions:    choice("ssl_option", func(t target) *TLSVersions { return &t.TLS.Versions }, "any", "no_tlsv1.2", "no_tlsv1.3"),
+	OptTLSOCSP:        textual("ssl_ocsp_response", func(t target) *string { return &t.TLS.OCSP }),
+	OptTLSSNIPath:     textual("ssl_sni_path", func(t target) *string { return &t.TLS.SNIPath }),
 }
 
 func toggle(name string, field func(target) *bool) option {
@@ -127,6 +147,14 @@ func within(name string, field func(target) *int, low, high int) option {
 	o := number(name, field, nil)
 	o.low, o.high = low, high
 	return o
+}
+
+func textual(name string, field func(target) *string) option {
+	return option{
+		name: name, kind: kindText,
+		get: func(t target) Value { return Text(*field(t)) },
+		set: func(t target, v Value) { *field(t) = v.text },
+	}
 }
 
 func choice[T ~uint8](name string, field func(target) *T, words ...string) option {

@@ -86,6 +86,9 @@ var anyOp = rapid.OneOf(
 		return SetLevel{Level(rapid.Uint32Range(0, uint32(Newest)+1).Draw(t, "level"))}
 	}),
 	op(func(t *rapid.T) Stamp { return Stamp{anyTime.Draw(t, "wall")} }),
+	op(func(t *rapid.T) RotateTickets {
+		return RotateTickets{rapid.SampledFrom([]Time{0, 1, 2, 3}).Draw(t, "was"), [32]byte{rapid.Byte().Draw(t, "key")}}
+	}),
 	op(func(t *rapid.T) SetClients {
 		return SetClients{anyName.Draw(t, "service"), anyVisits.Draw(t, "clients").(Visits).Clients}
 	}),

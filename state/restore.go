@@ -18,6 +18,7 @@ type head struct {
 	drained  []string
 	requests []outcome
 	level    Level
+	tickets  []TicketKey
 	changes  []Change
 }
 
@@ -27,7 +28,7 @@ type serviceHead struct {
 }
 
 func headOf(v *View) head {
-	h := head{index: v.Index, time: int64(v.Time), next: v.next, seed: v.Seed, drained: v.drained, requests: v.requests, level: v.level, changes: v.changes}
+	h := head{index: v.Index, time: int64(v.Time), next: v.next, seed: v.Seed, drained: v.drained, requests: v.requests, level: v.level, changes: v.changes, tickets: v.tickets}
 	for _, s := range v.Services {
 		h.services = append(h.services, serviceHead{s.Name, s.ID})
 	}
@@ -77,7 +78,7 @@ func (h *head) codeCluster(c *coder) {
 
 // view returns the view that the head describes, with services that are new.
 func (h *head) view() (*View, error) {
-	v := &View{Index: h.index, Time: Time(h.time), Seed: h.seed, next: h.next, requests: h.requests, level: h.level, changes: h.changes}
+	v := &View{Index: h.index, Time: Time(h.time), Seed: h.seed, next: h.next, requests: h.requests, level: h.level, tickets: h.tickets, changes: h.changes}
 	for i, n := range h.drained {
 		if i > 0 && n <= h.drained[i-1] || n == "" || checkName(n) != nil {
 			return nil, fmt.Errorf("drained node %q: bad name or out of order", n)

@@ -78,6 +78,41 @@ type Settings struct {
 	NoDelay    bool
 	Keepalive  bool       // on connections to servers
 	Source     netip.Addr // local address of connections to servers; invalid: the kernel's choice
+	TLS        TLS
+}
+
+// ClientCertificate says whether a client has to show one.
+type ClientCertificate uint8
+
+// The values of ssl_client_certificate.
+const (
+	ClientCertificateOff      ClientCertificate = iota // none is asked for
+	ClientCertificateRequest                           // who shows one shows a good one
+	ClientCertificateRequired                          // who shows none is sent away
+)
+
+// TLSVersions says which versions of TLS are spoken.
+type TLSVersions uint8
+
+// The values of ssl_option.
+const (
+	TLSAny   TLSVersions = iota // 1.2 and 1.3
+	TLSNot12                    // 1.3 alone
+	TLSNot13                    // 1.2 alone
+)
+
+// TLS says how clients of a service are talked to over TLS. Files are named, not
+// kept: each node has its own under the same names.
+type TLS struct {
+	Certificate string // PEM, the server's first; empty: no TLS
+	Key         string // empty: in the file of the certificate
+	CAFile      string // authorities that clients' certificates may come from
+	CAPath      string // a directory of such
+	Client      ClientCertificate
+	Ciphers     string // for TLS 1.2, in OpenSSL's language; empty: all that are good
+	Versions    TLSVersions
+	OCSP        string // a response to staple; empty: none
+	SNIPath     string // a directory of certificates by name; empty: one for all
 }
 
 // Global are the settings that belong to no service.

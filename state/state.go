@@ -135,11 +135,12 @@ type View struct {
 	Global   Global
 	Seed     []byte // the settings last seeded from files, see SeedWith
 
-	next     uint32    // ID of the next new service
-	drained  []string  // ids of nodes, in order
-	requests []outcome // the last ones, the newest last
-	level    Level     // see Level
-	changes  []Change  // see Changes
+	tickets  []TicketKey // the newest first
+	next     uint32      // ID of the next new service
+	drained  []string    // ids of nodes, in order
+	requests []outcome   // the last ones, the newest last
+	level    Level       // see Level
+	changes  []Change    // see Changes
 }
 
 // Service returns the service of that name, or nil. The empty name means

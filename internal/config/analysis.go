@@ -71,6 +71,14 @@ func (a *analysis) run(statements []Statement) {
 	a.control()
 	a.fits()
 	for _, s := range statements {
+		if s.Word.note != nil && !s.quiet {
+			if instead := s.Word.note(&s); instead != "" {
+				at := place{word: s.Text}
+				a.places[at] = s.Pos
+				a.odd(at, "%q does nothing: %s", s.Text, instead)
+			}
+			continue
+		}
 		if s.Word.Kind == KindIgnored && !s.No && !s.quiet {
 			at := place{word: s.Text}
 			a.places[at] = s.Pos
@@ -84,6 +92,7 @@ func (a *analysis) services() {
 	for _, s := range a.View.Services {
 		a.servers(s)
 		a.modes(s)
+		a.tls(s)
 		a.specials(s)
 	}
 	a.lists()

@@ -40,6 +40,8 @@ type Checker struct {
 	// Fits tells whether this process can do what the settings ask for; nil:
 	// not checked.
 	Fits func(*state.View) error
+	// TLS tells why this machine can not talk TLS as a service asks; nil: not checked.
+	TLS func(*state.Service) error
 	// Cluster tells what stands against being in the cluster that the settings
 	// name, as far as only this machine knows; nil: not asked.
 	Cluster func(*Local) []Doubt

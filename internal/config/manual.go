@@ -13,6 +13,7 @@ var sections = []struct {
 }{
 	{"Choosing a server", &selectionWords},
 	{"Connections", &trafficWords},
+	{"TLS", &tlsWords},
 	{"Services and servers", &serverWords},
 	{"Access lists and all services", &listWords},
 	{"The process", &processWords},

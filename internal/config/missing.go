@@ -18,12 +18,12 @@ var missingWords = []Word{
 	answering(missing("tarpit_acl", false, "the tarpit is not part of this version", text("LIST")), "tarpit_acl = -1"),
 	missing("dsr_if", false, "direct server return is not part of this version", text("INTERFACE")),
 	missing("dsr_ip", false, "direct server return is not part of this version", text("ADDRESS")),
-	missing("ssl_ciphers", false, noTLS, text("LIST")),
-	missing("ssl_client_renegotiation_interval", false, noTLS, text("SECONDS")),
-	missing("ssl_ocsp_response", false, noTLS, text("FILE")),
-	missing("ssl_option", false, noTLS, text("WORD")),
-	missing("ssl_sni_path", false, noTLS, text("DIR")),
 
+	{
+		Name: "ssl_client_renegotiation_interval", Kind: KindIgnored, Args: []Arg{{Name: "SECONDS", Type: TypeInt, Min: minInt, Max: maxInt}},
+		Help: "clients can never renegotiate; accepted without effect",
+		note: func(*Statement) string { return "clients can not renegotiate at all" },
+	},
 	ignored("epoll", "ways to wait for events are no choice any more"),
 	ignored("kqueue", "as epoll"),
 	ignored("poll", "as epoll"),
@@ -32,8 +32,6 @@ var missingWords = []Word{
 	unknownToControl(noAlso(ignored("block", "sockets do not block"))),
 	unknownToControl(noAlso(ignored("delayed_forward", "there is no delay"))),
 }
-
-const noTLS = "TLS is not part of this version; put a TLS proxy before it or let the servers do it"
 
 func text(name string) Arg { return Arg{Name: name, Type: TypeText} }
 

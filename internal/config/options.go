@@ -15,27 +15,27 @@ type option struct {
 
 // letters are the options of the original.
 var letters = []option{
-	{'A', "DIR", "certificates of authorities; without -E no effect", nothing},
+	{'A', "DIR", "certificates of authorities, in a directory", textOption("ssl_ca_path")},
 	{'B', "SERVER", "server for clients that client_acl denies", specOption("abuse")},
 	{'C', "[HOST:]PORT|PATH", "control port", textOption("control")},
 	{'D', "", "", notice("Pen 0.26.0 removed the delayed forward feature,\nmaking the -D option obsolete")},
-	{'E', "FILE", "", lacking(noTLS)},
+	{'E', "FILE", "certificate: talk TLS to clients", textOption("ssl_certificate")},
 	{'F', "FILE", "configuration file", func(a *arguments, v string) { a.Local.File = v }},
-	{'G', "FILE", "certificates of authorities; without -E no effect", nothing},
+	{'G', "FILE", "certificates of authorities", textOption("ssl_ca_file")},
 	{'H', "", "", lacking("rewriting HTTP heads is not part of this version")},
-	{'K', "FILE", "private key; without -E no effect", nothing},
-	{'L', "PROTOCOL", "ssl23, ssl2, ssl3 or tls1; without -E no effect", tlsProtocol},
+	{'K', "FILE", "private key, if it is not in the file of -E", textOption("ssl_key")},
+	{'L', "PROTOCOL", "ssl23, ssl2, ssl3 or tls1: no effect any more", tlsProtocol},
 	{'N', "", "", lacking("never did what its name promised; use -h -r")},
 	{'O', "COMMAND", "run a command of the control port", (*arguments).command},
 	{'P', "", "no effect any more", nothing},
 	{'Q', "", "", notice("Since Pen 0.26.0, kqueue is already the default on supported systems,\nmaking the -Q option obsolete")},
-	{'R', "", "require a client certificate; without -E no effect", nothing},
+	{'R', "", "require a certificate of clients", func(a *arguments, _ string) { a.add("ssl_client_certificate", Value{Text: "require"}) }},
 	{'S', "N", "", notice("As of 0.28.1 the server table is expanded dynamically,\nmaking the -S option obsolete")},
 	{'T', "SECONDS", "how long a client is remembered [0: for ever]", intOption("tracking")},
 	{'U', "", "balance UDP", func(a *arguments, _ string) { a.add("protocol", Value{Text: "udp"}) }},
 	{'W', "", "first choice by weight", flagOption("weight")},
 	{'X', "", "let the control port end pen with exit", flagOption("allow_exit")},
-	{'Z', "", "no effect any more", nothing},
+	{'Z', "", "no effect any more", notice("TLS 1.2 and 1.3 are spoken by the book; -Z does nothing")},
 	{'a', "", "no effect: this version dumps no traffic", flagOption("ascii")},
 	{'b', "SECONDS", "how long a failed server is left alone [30]", intOption("blacklist")},
 	{'c', "N", "clients to remember [2048]", intOption("clients_max")},
@@ -158,7 +158,9 @@ func tlsProtocol(a *arguments, v string) {
 	if !among(v, protocols) {
 		a.misuse = true
 		a.fail("", fmt.Sprintf("%q", v), oneOf(protocols))
+		return
 	}
+	a.Notices = append(a.Notices, "TLS 1.2 and 1.3 are spoken whatever -L says; see ssl_option")
 }
 
 func atLeastOption(word string, least int, called string) func(*arguments, string) {

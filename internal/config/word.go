@@ -89,6 +89,7 @@ type Word struct {
 	check  func(s *Statement) *Error // strict reading, after the arguments are well-formed
 	refuse func(s *Statement) *Reply // lenient reading; nil: carried out
 	reason string                    // unavailable: what is missing
+	note   func(*Statement) string   // what is so instead of what the statement asks for; empty: nothing
 	more   []string                  // what help says beside Help of this word alone
 }
 

@@ -173,8 +173,28 @@ func (w writer) beyond(s *state.Service) {
 		source = s.Source.String()
 	}
 	w.text("source", source)
+	w.tls(&s.TLS)
 	w.spec("emergency", s.Emergency)
 	w.spec("abuse", s.Abuse)
+}
+
+func (w writer) tls(t *state.TLS) {
+	w.text("ssl_certificate", t.Certificate)
+	w.text("ssl_key", t.Key)
+	w.text("ssl_ca_file", t.CAFile)
+	w.text("ssl_ca_path", t.CAPath)
+	w.line("ssl_client_certificate %s", clientCertificates[t.Client])
+	w.line("%s", strings.TrimSpace("ssl_ciphers "+t.Ciphers))
+	switch t.Versions {
+	case state.TLSNot12:
+		w.line("ssl_option no_tlsv1.2")
+	case state.TLSNot13:
+		w.line("ssl_option no_tlsv1.3")
+	default:
+		w.line("no ssl_option")
+	}
+	w.text("ssl_ocsp_response", t.OCSP)
+	w.text("ssl_sni_path", t.SNIPath)
 }
 
 func (w writer) spec(word string, s *state.Server) {

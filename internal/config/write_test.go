@@ -77,6 +77,12 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 	put(state.OptClientsMax, state.Int(rapid.IntRange(1, 4000).Draw(t, "clients_max")))
 	put(state.OptConnMax, state.Int(rapid.IntRange(1, maxConns).Draw(t, "conn_max")))
 	put(state.OptSource, state.Text(rapid.SampledFrom([]string{"", "10.0.0.9", "2001:db8::1"}).Draw(t, "source")))
+	for _, o := range []state.Option{state.OptTLSCertificate, state.OptTLSKey, state.OptTLSCAFile, state.OptTLSCAPath, state.OptTLSOCSP, state.OptTLSSNIPath} {
+		put(o, state.Text(rapid.SampledFrom([]string{"", "/etc/pen/x.pem"}).Draw(t, o.String())))
+	}
+	put(state.OptTLSClient, state.Int(rapid.IntRange(0, 2).Draw(t, "client certificate")))
+	put(state.OptTLSVersions, state.Int(rapid.IntRange(0, 2).Draw(t, "versions")))
+	put(state.OptTLSCiphers, state.Text(rapid.SampledFrom([]string{"", "HIGH:!aNULL"}).Draw(t, "ciphers")))
 	put(state.OptListen, state.Bind(rapid.SampledFrom([]state.Listen{
 		{},
 		{Text: "8080", Addr: netip.MustParseAddrPort("0.0.0.0:8080")},

@@ -12,6 +12,7 @@ import (
 
 	"pen/cluster"
 	"pen/internal/config"
+	"pen/proxy"
 	"pen/state"
 	"pen/vip"
 )
@@ -30,6 +31,12 @@ func checker(cluster func(*config.Local) []config.Doubt) config.Checker {
 		Cluster: func(l *config.Local) []config.Doubt { // before Fits
 			idle = witness(&l.Membership)
 			return cluster(l)
+		},
+		TLS: func(s *state.Service) error {
+			if idle {
+				return nil
+			}
+			return proxy.CheckTLS(s)
 		},
 		Fits: func(v *state.View) error {
 			if idle {

@@ -182,6 +182,10 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 	if len(ops) > 0 {
 		c := state.Command{Time: d.clock.At(time.Now()), By: d.signed(by), Ops: d.stamped(ops)}
 		before := d.state.View()
+		c, err := d.leveled(c)
+		if err != nil {
+			return err
+		}
 		view, err := before.With(c)
 		if err != nil {
 			return err
@@ -294,8 +298,14 @@ func (d *daemon) reload(ctx context.Context, by string) (note string, err error)
 	if err != nil {
 		return "", err
 	}
+	if err := d.certificates(plan.View); err != nil {
+		return "", err
+	}
 	ops = append(append(ops, plan.Ops...), seed...)
 	if err := d.propose(ctx, by, ops, setAll(statements)); err != nil {
+		return "", err
+	}
+	if err := d.proxy.ReloadTLS(); err != nil {
 		return "", err
 	}
 	d.filed = named

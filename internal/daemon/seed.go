@@ -78,8 +78,14 @@ func (m *member) reload(ctx context.Context, by, file string, statements []confi
 	if err := m.examineList(plan); err != nil {
 		return "", err
 	}
+	if err := m.certificates(plan.View); err != nil {
+		return "", err
+	}
 	changes, err := m.take(ctx, by, plan.View, setAll(statements))
 	if err != nil {
+		return "", err
+	}
+	if err := m.proxy.ReloadTLS(); err != nil {
 		return "", err
 	}
 	told, err := m.takeList(plan.Local.Membership)

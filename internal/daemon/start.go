@@ -201,6 +201,10 @@ func (d *daemon) begin(ctx context.Context, seed state.Command) error {
 	if d.member != nil {
 		return nil
 	}
+	seed, err := d.leveled(seed)
+	if err != nil {
+		return err
+	}
 	if len(seed.Ops) > 0 {
 		res, err := d.state.Propose(ctx, seed)
 		if err = errors.Join(err, res.Err); err != nil {
@@ -224,7 +228,7 @@ func (d *daemon) openMember(plan *config.Plan) error {
 func (d *daemon) traffic(plan *config.Plan) proxy.Options {
 	local := d.local.Load()
 	return proxy.Options{
-		Log: d.log, Propose: d.state.Propose, Clock: d.clock, Files: d.files.forTraffic(len(plan.View.Services)),
+		Log: d.log, Propose: d.learned, Clock: d.clock, Files: d.files.forTraffic(len(plan.View.Services)),
 		Virtual: virtual(local), Standby: len(local.VIPs) > 0,
 	}
 }
