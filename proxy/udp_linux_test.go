@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"pen/state"
 )
 
@@ -22,6 +24,9 @@ func datagrams(t testing.TB, at string, answer func(string) []string) string {
 	c, err := net.ListenPacket("udp", at)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if raw, err := c.(*net.UDPConn).SyscallConn(); err == nil { // or it loses some itself
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) })
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {

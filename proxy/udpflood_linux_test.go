@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// forger sends datagrams with forged senders out of 127.16.0.0/12, so many a second.
+func forger(ctx context.Context, t testing.TB, to netip.AddrPort, rate int) (sent *atomic.Int64) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		t.Skipf("a raw socket: %v; run it as root", err)
+	}
+	sent = new(atomic.Int64)
+	dst := &unix.SockaddrInet4{Addr: to.Addr().As4()}
+	p := make([]byte, 20+8+12)
+	p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_UDP // the kernel fills in the rest
+	addr := to.Addr().As4()
+	copy(p[16:], addr[:])
+	binary.BigEndian.PutUint16(p[22:], to.Port())
+	binary.BigEndian.PutUint16(p[24:], 8+12)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer unix.Close(fd)
+		for begun := time.Now(); ctx.Err() == nil; {
+			for due := int64(time.Since(begun).Seconds() * float64(rate)); sent.Load() < due && ctx.Err() == nil; sent.Add(1) {
+				binary.BigEndian.PutUint32(p[12:], 127<<24|1<<20|rand.Uint32N(1<<20))
+				binary.BigEndian.PutUint16(p[20:], uint16(1024+rand.IntN(60000)))
+				_ = unix.Sendto(fd, p, 0, dst)
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+	})
+	t.Cleanup(wg.Wait)
+	return sent
+}
+
+// chat lets callers ask by turns for a while, and returns how much was not answered.
+func chat(t testing.TB, callers []caller, d time.Duration) (asked, lost int64) {
+	var all, none atomic.Int64
+	end := time.Now().Add(d)
+	var wg sync.WaitGroup
+	for part := range 10 {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				for i := part; i < len(callers); i += 10 {
+					callers[i].say("x")
+				}
+				late := time.Now().Add(time.Second)
+				for i := part; i < len(callers); i += 10 {
+					all.Add(1)
+					if callers[i].hear(time.Until(late)) == "-" {
+						none.Add(1)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return all.Load(), none.Load()
+}
+
+// Who has a conversation keeps it while datagrams come from everywhere. With PEN_FLOOD,
+// which is how many of them a second, it also has to be served as well as before; that
+// takes a machine with nothing else to do.
+func TestFloodDoesNotPushOutWhoTalks(t *testing.T) {
+	rate, most := 50_000, 100.0
+	if text := os.Getenv("PEN_FLOOD"); text != "" {
+		rate, _ = strconv.Atoi(text)
+		most = 1
+	}
+	s := newUDP(t, Options{Loops: 2}, 2000, datagrams(t, loopback, called("a")))
+	var callers []caller
+	for i := range 1000 {
+		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 5, byte(i>>8), byte(i))}}
+		c, err := d.Dial("udp", s.Address(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		callers = append(callers, caller{t, c})
+	}
+	for _, c := range callers { // so that each has a conversation
+		for answers := 0; answers < 3; {
+			c.say("x")
+			if c.hear(time.Second) != "-" {
+				answers++
+			}
+		}
+	}
+	percent := func(lost, of int64) float64 { return 100 * float64(lost) / float64(max(of, 1)) }
+	asked, lost := chat(t, callers, 500*time.Millisecond)
+	quiet := percent(lost, asked)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	begun, sent := time.Now(), forger(ctx, t, netip.MustParseAddrPort(s.Address("")), rate)
+	asked, lost = chat(t, callers, time.Second)
+	stop()
+	loud, st := percent(lost, asked), s.Stats("")
+	said := fmt.Sprintf("%.0f forged datagrams a second; %d questions, %.2f %% not answered, without %.2f %%; %v, %d flows, %d ended for others",
+		float64(sent.Load())/time.Since(begun).Seconds(), asked, loud, quiet, st.Refused, st.Used, st.Evicted)
+	t.Log(said)
+	kept := 0
+	for _, c := range s.Connections("") {
+		if netip.MustParsePrefix("127.5.0.0/16").Contains(c.client) {
+			kept++
+		}
+	}
+	if kept != len(callers) {
+		t.Errorf("%d of %d conversations are left", kept, len(callers))
+	}
+	if loud > quiet+most || st.Used > 2000 || st.Evicted == 0 {
+		t.Error(said)
+	}
+}
