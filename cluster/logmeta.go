@@ -52,7 +52,9 @@ func openLogMeta(dir string, h *health) (*logMeta, error) {
 	b, err := m.disk.read(m.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		m.held.PersistentState, err = loadDatabase(dir)
+		if m.held.PersistentState, err = loadDatabase(dir); err == nil && len(m.held.Segments) == 0 && exists(filepath.Join(dir, ballotName)) {
+			err = fmt.Errorf("it is gone: %w", errLogDamaged) // the ballot comes later than the list
+		}
 	case err == nil:
 		m.held, err = parseLogPapers(b)
 	}
@@ -67,6 +69,11 @@ func openLogMeta(dir string, h *health) (*logMeta, error) {
 func (p logPapers) text() ([]byte, error) {
 	b, err := json.MarshalIndent(p, "", "\t")
 	return append(fmt.Appendf(nil, "%s%08x\n", logMetaMagic, crc32.Checksum(b, castagnoli)), b...), err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 var errLogDamaged = errors.New("it is damaged: take the cluster's directory away, and this node joins as a new one")

@@ -191,7 +191,10 @@ type archive struct {
 	past   bool // there were papers
 }
 
-const papersName = "node.json"
+const (
+	papersName = "node.json"
+	logDir     = "log"
+)
 
 // openArchive locks dir and reads what is there. A directory without papers gets
 // new ones: it is another node.
@@ -210,6 +213,9 @@ func openArchive(dir string) (*archive, error) {
 	}
 	b, err := a.disk.read(papersName)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && exists(filepath.Join(dir, logDir, ballotName)):
+		// Another node must not go on with the log and the votes of this one.
+		err = fmt.Errorf("%s: it is gone: %w", filepath.Join(dir, papersName), errLogDamaged)
 	case errors.Is(err, fs.ErrNotExist):
 		a.papers.Node = NewID()
 		err = a.save(a.papers)
@@ -219,7 +225,11 @@ func openArchive(dir string) (*archive, error) {
 			err = errors.New("no node id")
 		}
 		if err != nil {
-			err = fmt.Errorf("%s: %w", filepath.Join(dir, papersName), err)
+			err = fmt.Errorf("%s: %w: %w", filepath.Join(dir, papersName), err, errLogDamaged)
+		} else if path := filepath.Join(dir, logDir, ballotName); !a.papers.Formation.IsZero() && !exists(path) {
+			// The log is there before a node is part of a cluster. Without it the node
+			// would have forgotten what it has promised the others.
+			err = fmt.Errorf("%s: it is gone: %w", path, errNoBallot)
 		}
 	}
 	if err != nil {

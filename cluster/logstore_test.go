@@ -156,6 +156,9 @@ func TestPapers(t *testing.T) {
 		t.Error("two have it open")
 	}
 	p := a.papers
+	s, err := openWAL(filepath.Join(dir, logDir), newHealth(dir, quiet()), hclog.NewNullLogger())
+	must(t, err)
+	must(t, s.Close())
 	p.Heartbeat, p.Formation, p.Promise = 200*ms, NewID(), &promise{NewID(), p.Node, []member{{p.Node, memAddr(1)}}}
 	must(t, a.save(p))
 	a.close()

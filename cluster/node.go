@@ -154,7 +154,7 @@ func openNode(cfg Config) (_ *Node, err error) {
 		}
 	}()
 	n.health = newHealth(dir, cfg.Log)
-	if n.logs, err = openWAL(filepath.Join(dir, "log"), n.health, n.logger); err != nil {
+	if n.logs, err = openWAL(filepath.Join(dir, logDir), n.health, n.logger); err != nil {
 		return nil, err
 	}
 	if n.snaps, err = openSnapshots(dir, cfg.Log); err != nil {

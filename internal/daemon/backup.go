@@ -22,7 +22,8 @@ import (
 // the state, and the SHA-256 of all that.
 
 const (
-	backupMagic = "pen backup 1\n"
+	backupName  = "pen backup " // of every format
+	backupMagic = backupName + "1\n"
 	backupMax   = 1 << 30 // bytes of a file that is read
 	headMax     = 4 << 10
 )
@@ -69,7 +70,7 @@ func writeBackup(w io.Writer, h backupHead, snap *state.Snapshot) error {
 func readBackup(b []byte) (h backupHead, v *state.View, err error) {
 	rest, ok := bytes.CutPrefix(b, []byte(backupMagic))
 	switch {
-	case !ok && bytes.HasPrefix(b, []byte("pen backup ")):
+	case !ok && bytes.HasPrefix(b, []byte(backupName)):
 		return h, nil, errors.New("its format is newer than this program: restore it with a newer one")
 	case !ok:
 		return h, nil, errors.New("it is no backup of pen")
@@ -123,6 +124,9 @@ func (d *daemon) backupWord(_ context.Context, q question) error {
 	h := backupHead{
 		Cluster: d.local.Load().Cluster, Version: d.version, Time: time.Now().UTC().Truncate(time.Second),
 		Index: snap.Index(), Level: v.Level(), Clients: q.word(2) == "clients",
+	}
+	if err := replaceable(path); err != nil {
+		return refuse(q.w, fmt.Errorf("backup: %w", err))
 	}
 	if err := config.SaveSecret(path, func(w io.Writer) error { return writeBackup(w, h, snap) }); err != nil {
 		return refuse(q.w, err)
@@ -194,6 +198,33 @@ func (d *daemon) restore(ctx context.Context, by, path string, force bool) (stri
 	}
 	d.log.Info("restored", "file", path, "changes", changes, "clients", clients, "left", left, "by", by)
 	return text, nil
+}
+
+// replaceable refuses a file that a backup must not take the place of: a typing
+// error must not cost the node its last vote, its key or its configuration.
+func replaceable(path string) error {
+	info, err := os.Stat(path) // opening a pipe would wait
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Size() == 0:
+		return nil // nothing is lost, or saving refuses it
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head := make([]byte, len(backupName))
+	if _, err := io.ReadFull(f, head); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	if string(head) != backupName {
+		return fmt.Errorf("%s is there and is no backup, so it stays: give another name, or remove it", path)
+	}
+	return nil
 }
 
 // readFile reads a regular file, up to the bound.

@@ -1,15 +1,21 @@
 package daemon
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"pen/cluster"
+	"pen/internal/config"
 	"pen/state"
 )
 
@@ -76,6 +82,48 @@ func TestBackupThatIsRefused(t *testing.T) {
 	} {
 		if _, _, err := readBackup(c.b); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestBackupTakesThePlaceOfABackupOnly(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"backup":  {string(backupOf(t, false)), true},
+		"later":   {"pen backup 2\n", true},
+		"empty":   {"", true},
+		"ballot":  {strings.Repeat("\x01", 512), false},
+		"short":   {"{}", false},
+		"missing": {"", true},
+	} {
+		path := filepath.Join(dir, name)
+		if name != "missing" {
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var said bytes.Buffer
+		solo, err := cluster.OpenSolo("", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &daemon{state: solo, log: slog.New(slog.DiscardHandler)}
+		d.local.Store(&config.Local{DataDir: dir})
+		w := bufio.NewWriter(&said)
+		err = d.backupWord(t.Context(), question{Statement: &config.Statement{Args: []config.Value{{Text: "backup"}, {Text: name}}}, w: w})
+		w.Flush()
+		b, _ := os.ReadFile(path)
+		if c.ok {
+			if err != nil || !bytes.HasPrefix(b, []byte(backupMagic)) {
+				t.Errorf("%s: %v, %q", name, err, said.String())
+			}
+			continue
+		}
+		if want := path + " is there and is no backup, so it stays: give another name, or remove it"; !strings.Contains(said.String(), want) || string(b) != c.text {
+			t.Errorf("%s: said %q, want %q; the file has %d bytes", name, said.String(), want, len(b))
 		}
 	}
 }
