@@ -37,7 +37,7 @@ func TestRecoveryAfterCrash(t *testing.T) {
 	for i := range 3 {
 		c.kill(i)
 	}
-	c.papersOf(0, func(p *papers) { p.Generation, p.Recover = 2, true })
+	c.papersOf(0, func(p *papers) { p.Generation, p.Recover = nextGeneration(p.Generation), true })
 	c.start(0)
 	await(t, "the one that is left to hold", 10*time.Second, func() bool { return c.nodes[0].Lease().Valid })
 	if s := c.nodes[0].Status(); s.Voters != 1 || s.Generation != 2 || len(entries(c.nodes[0])) != 1 {
@@ -69,10 +69,10 @@ func TestRecoveryAfterCrash(t *testing.T) {
 	}
 	c.kill(1)
 	c.kill(2)
-	if p := c.papersOf(0, func(*papers) {}); p.Recover || p.Generation != 2 {
+	if p := c.papersOf(0, func(*papers) {}); p.Recover || ordinal(p.Generation) != 2 {
 		t.Errorf("papers: %+v", p)
 	}
-	if p := c.papersOf(2, func(*papers) {}); p.Overtaken != 2 || p.Generation != 1 {
+	if p := c.papersOf(2, func(*papers) {}); ordinal(p.Overtaken) != 2 || p.Generation != 1 {
 		t.Errorf("papers of who was left behind: %+v", p)
 	}
 }

@@ -17,7 +17,7 @@ func (n *Node) overtaken(peer Hello) {
 		return
 	}
 	n.log.Error("the cluster was recovered without this node, which holds no address any more: stop pen here, remove "+wipe+", start it again",
-		"generation", p.Generation, "recovered", peer.Generation, "member", peer.Name, "addr", peer.Addr)
+		"generation", ordinal(p.Generation), "recovered", ordinal(peer.Generation), "member", peer.Name, "addr", peer.Addr)
 	n.tell()
 	if k := n.core.Load(); k != nil {
 		k.links.announce()
@@ -30,5 +30,5 @@ func (n *Node) behind() string {
 	if later == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the cluster was recovered without it, generation %d: remove %s, start it again", later, wipe)
+	return fmt.Sprintf("the cluster was recovered without it, generation %d: remove %s, start it again", ordinal(later), wipe)
 }

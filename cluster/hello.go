@@ -102,7 +102,7 @@ type Hello struct {
 	Min, Max     uint16 // protocols spoken
 	Cluster      string
 	Formation    ID     // of the cluster as it was formed; zero: not part of one yet
-	Generation   uint64 // raised by a recovery, which leaves the members of before behind
+	Generation   uint64 // raised by a recovery, see nextGeneration
 	Node         ID
 	Boot         ID     // of the process
 	Name         string // of the node, for people

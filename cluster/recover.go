@@ -94,23 +94,14 @@ func orNobody(names []string) string {
 // begin writes down that a recovery is to happen, once and for all: if the process
 // dies, the next start goes on with it. The others see the generation from now on.
 func (n *Node) begin(r recovery) error {
-	err := n.former.keep(func(p *papers) { p.Generation, p.Recover = p.Generation+1, true })
+	err := n.former.keep(func(p *papers) { p.Generation, p.Recover = nextGeneration(p.Generation), true })
 	if err != nil {
 		return err
 	}
 	p := n.former.now()
-	n.log.Warn("the cluster is recovered: this node goes on alone, and the others are refused until their data is wiped", "generation", p.Generation, "by", r.by)
+	n.log.Warn("the cluster is recovered: this node goes on alone, and the others are refused until their data is wiped", "generation", ordinal(p.Generation), "by", r.by)
 	n.wire.SetFormation(p.Formation, p.Generation)
 	return nil
-}
-
-// generations says what is to be done about a peer of another generation. It is
-// for both ends, each in its own words.
-func (h Hello) generations(peer Hello) string {
-	if h.Generation < peer.Generation {
-		return fmt.Sprintf("generation %d here, %d there: the cluster was recovered without this node; stop pen here, remove %s, start it again", h.Generation, peer.Generation, wipe)
-	}
-	return fmt.Sprintf("generation %d here, %d there: it is from before the cluster was recovered; stop pen there, remove %s, start it again", h.Generation, peer.Generation, wipe)
 }
 
 // wipe is what makes a node a new one.
@@ -147,6 +138,6 @@ func (n *Node) reduce() error {
 	if err := n.former.keep(func(p *papers) { p.Recover = false }); err != nil {
 		return err
 	}
-	n.log.Info("recovered", "generation", p.Generation, "took", time.Since(start).Round(time.Millisecond))
+	n.log.Info("recovered", "generation", ordinal(p.Generation), "took", time.Since(start).Round(time.Millisecond))
 	return nil
 }

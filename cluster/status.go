@@ -76,7 +76,7 @@ type NodeStatus struct {
 func (n *Node) Status() NodeStatus {
 	p := n.former.now()
 	s := NodeStatus{
-		Cluster: n.cfg.Name, Formation: p.Formation, Generation: p.Generation, Self: p.Node, Role: "forming",
+		Cluster: n.cfg.Name, Formation: p.Formation, Generation: ordinal(p.Generation), Self: p.Node, Role: "forming",
 		Refused: n.wire.Refused(), Lease: n.Lease(),
 	}
 	var servers []raft.Server
