@@ -64,6 +64,7 @@ type Node struct {
 	list    atomic.Pointer[list]
 	log     *slog.Logger
 	archive *archive
+	forced  *forced
 	wire    *Wire
 	gossip  *Gossip
 	streams streams
@@ -153,6 +154,9 @@ func openNode(cfg Config) (_ *Node, err error) {
 			n.closeStores()
 		}
 	}()
+	if n.forced, err = openForced(n.archive, cfg.Log); err != nil {
+		return nil, err
+	}
 	n.health = newHealth(dir, cfg.Log)
 	if n.logs, err = openWAL(filepath.Join(dir, logDir), n.health, n.logger); err != nil {
 		return nil, err
@@ -286,6 +290,7 @@ func (n *Node) Run(stop context.Context) error {
 	fail(n.wire.Run)
 	fail(n.gossip.Run)
 	all.Go(func() { n.former.serve(ctx) })
+	all.Go(func() { n.proposeForced(ctx) })
 	fail(n.take)
 	<-ctx.Done()
 	close(n.down)
@@ -479,8 +484,8 @@ func (n *Node) Fresh() bool {
 	return n.founded && n.bring == nil
 }
 
-// View returns the state as this node knows it.
-func (n *Node) View() *state.View { return n.view() }
+// View returns the state as this node knows it, with what was forced on it.
+func (n *Node) View() *state.View { return n.forced.over(n.view()) }
 
 // Snapshot returns the state as this node knows it. The caller releases it.
 func (n *Node) Snapshot() *state.Snapshot {
@@ -490,7 +495,7 @@ func (n *Node) Snapshot() *state.Snapshot {
 }
 
 // Watch returns a channel that is closed when the view changes, see
-// state.Machine.
+// state.Machine. For what is forced there is WatchForced.
 func (n *Node) Watch() <-chan struct{} { return n.machine.Watch() }
 
 // Chown gives the directory and the files to another user, whom this process is

@@ -69,6 +69,7 @@ type NodeStatus struct {
 	Held       int64          `json:"held"`    // votes and questions that had to wait
 	Late       int64          `json:"late"`    // votes that did not leave
 	Level      LevelStatus    `json:"state_level"`
+	Forced     int            `json:"forced,omitempty"` // changes that were forced here, see Force, and wait for a quorum
 }
 
 // Status reports how the cluster looks from here. It asks nobody, and works
@@ -77,7 +78,7 @@ func (n *Node) Status() NodeStatus {
 	p := n.former.now()
 	s := NodeStatus{
 		Cluster: n.cfg.Name, Formation: p.Formation, Generation: ordinal(p.Generation), Self: p.Node, Role: "forming",
-		Refused: n.wire.Refused(), Lease: n.Lease(),
+		Refused: n.wire.Refused(), Lease: n.Lease(), Forced: n.Forced(),
 	}
 	var servers []raft.Server
 	if k := n.core.Load(); k != nil {

@@ -171,7 +171,7 @@ func member(w Word) Word {
 var clusterWord = Word{
 	Name: "cluster", Kind: KindRead, New: true, Places: InControl,
 	Args: []Arg{
-		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "diff", "log", "transfer", "drain", "undrain", "rehearse", "backup", "restore", "remove", "recover"}, Optional: true},
+		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "diff", "log", "transfer", "drain", "undrain", "rehearse", "backup", "restore", "remove", "recover", "force"}, Optional: true},
 		{Name: "NODE", Type: TypeText, Optional: true},
 		{Name: "HOW", Type: TypeEnum, Among: []string{"force", "clients"}, Optional: true},
 	},
@@ -183,6 +183,7 @@ var clusterWord = Word{
 		"with drain: NODE holds no address until undrain",
 		"with remove: NODE is taken out of the cluster; with force also when no majority is left then",
 		"with recover: after the loss of a majority this node goes on alone; tells what is lost, and asks for the cluster's name as NODE",
+		"with force COMMAND: the change COMMAND is made on this node, which holds the address without a quorum, and on the other one when it is back",
 		"with diff: the lines that only this node's file has, -, or NODE's, and only the cluster, +",
 		"with log: the last changes of settings, a number says how many",
 		"with rehearse: the addresses move to NODE and back, and how long nobody answered is measured; with check it only tells the plan",
@@ -201,6 +202,8 @@ func clusterCheck(s *Statement) *Error {
 		return &Error{Pos: s.at(0), What: "cluster " + what + " without a node", Want: "its name; the word cluster tells which there are"}
 	case what == "remove" && len(s.Args) == 1:
 		return &Error{Pos: s.at(0), What: "cluster remove without a node", Want: "its name; the word cluster tells which there are"}
+	case what == "force":
+		return &Error{Pos: s.at(0), What: "cluster force without a command", Want: "the change to make, as in: cluster force server 0 max 100"}
 	case (what == "json" || what == "digest") && len(s.Args) > 1:
 		return &Error{Pos: s.at(1), What: fmt.Sprintf("%q is too much for cluster %s", s.Args[1].Text, what), Want: "the end of the line"}
 	default:

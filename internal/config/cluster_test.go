@@ -159,6 +159,7 @@ func TestTheControlPortTellsOfTheCluster(t *testing.T) {
 		{"cluster json n-1", "error: \"n-1\" is too much for cluster json, expected the end of the line\n"},
 		{"cluster transfer n-1 n-2", "error: \"n-2\" for cluster, expected force or clients\n"},
 		{"cluster transfer n-1 force", "error: \"force\" is too much for cluster transfer, expected the end of the line\n"},
+		{"cluster force", "error: cluster force without a command, expected the change to make, as in: cluster force server 0 max 100\n"},
 		{"cluster remove", "error: cluster remove without a node, expected its name; the word cluster tells which there are\n"},
 		{"cluster remove n-1", "(handler)"},
 		{"cluster remove n-1 force", "(handler)"},
@@ -173,8 +174,8 @@ func TestTheControlPortTellsOfTheCluster(t *testing.T) {
 		{"cluster backup /b force", "error: cluster backup with \"force\", expected the word clients, or the end of the line\n"},
 		{"cluster restore /b force", "(handler)"},
 		{"cluster restore /b clients", "error: cluster restore with \"clients\", expected the word force, or the end of the line\n"},
-		{"cluster shop", "error: \"shop\" for cluster, expected json, digest, diff, log, transfer, drain, undrain, rehearse, backup, restore, remove or recover\n"},
-		{"cluster dran n-1", "error: \"dran\" for cluster, expected json, digest, diff, log, transfer, drain, undrain, rehearse, backup, restore, remove or recover, did you mean \"drain\"\n"},
+		{"cluster shop", "error: \"shop\" for cluster, expected json, digest, diff, log, transfer, drain, undrain, rehearse, backup, restore, remove, recover or force\n"},
+		{"cluster dran n-1", "error: \"dran\" for cluster, expected json, digest, diff, log, transfer, drain, undrain, rehearse, backup, restore, remove, recover or force, did you mean \"drain\"\n"},
 		{"no cluster", ""},
 	} {
 		if got := s.ask(c.ask); got != c.want {

@@ -259,6 +259,9 @@ func (p *picture) troubles(w io.Writer) error {
 			lines = append(lines, fmt.Sprintf("%s has another timing: %s instead of %s; the smallest counts", p.nameOf(m), m.Heartbeat, p.heartbeat()))
 		}
 	}
+	if p.Forced > 0 {
+		lines = append(lines, fmt.Sprintf("forced changes that the cluster has not agreed on yet: %d", p.Forced))
+	}
 	lines = append(lines, p.refused()...)
 	if len(lines) == 0 {
 		return nil

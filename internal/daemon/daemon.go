@@ -127,12 +127,17 @@ func (d *daemon) drain(ctx context.Context) {
 func (d *daemon) reconcile(ctx context.Context) error {
 	for {
 		changed := d.state.Watch()
+		var forced <-chan struct{}
+		if d.member != nil {
+			forced = d.member.node.WatchForced()
+		}
 		d.clock.At(time.Now()) // notices when a command has come
 		d.configure()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-forced:
 		case <-d.news:
 		}
 	}
@@ -159,17 +164,24 @@ func (d *daemon) configure() {
 // the state, then the data plane, then this process. What was planned on an
 // older view is tried on the present one.
 func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local func(*config.Local)) error {
+	return d.decide(ctx, by, ops, local, false)
+}
+
+// decide is propose, or forces the change where there is nobody to agree with.
+func (d *daemon) decide(ctx context.Context, by string, ops []state.Op, local func(*config.Local), force bool) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	if d.member != nil && len(ops) > 0 && !d.member.settled.Load() {
-		return d.member.unsettled()
-	}
-	if d.member != nil && len(ops) > 0 && d.member.fall != nil {
-		if on, _, _ := d.member.fall.standing(); on {
-			return errFallback
+	agree := d.state.Propose
+	if d.member != nil && len(ops) > 0 {
+		if err := d.member.changeable(force); err != nil {
+			return err
+		}
+		if force {
+			agree = d.member.force
 		}
 	}
-	if slices.ContainsFunc(ops, marks) && d.serves() {
+	// What was seen of a server can not be agreed on without a quorum.
+	if slices.ContainsFunc(ops, marks) && d.serves() && !force {
 		// What this node has seen of the server until now comes before the
 		// operator's word about it, and not after.
 		if err := d.proxy.Settle(ctx); err != nil {
@@ -201,7 +213,7 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 				return err
 			}
 		}
-		res, err := d.state.Propose(ctx, c)
+		res, err := agree(ctx, c)
 		if err = errors.Join(err, res.Err); err != nil {
 			if d.serves() {
 				_ = d.proxy.Prepare(before) // closes what was opened for the change
@@ -227,7 +239,6 @@ func (d *daemon) serves() bool { return d.member == nil || !d.member.self.Witnes
 // Why nothing can be changed yet.
 var (
 	errUnformed  = errors.New("the cluster has no settings yet: not enough of its nodes have found each other; see the word cluster")
-	errFallback  = errors.New("no quorum (fallback): nothing was changed; settings change when the other node is back, or with a witness on a third machine")
 	errUnsettled = errors.New("this node has not heard from a leader yet, so it does not know the settings; see the word cluster")
 )
 
@@ -261,12 +272,12 @@ func (d *daemon) adopt(l config.Local) {
 
 // carryOut makes one statement come true. The error is a *config.Refused where
 // the original has an answer for it.
-func (d *daemon) carryOut(ctx context.Context, by string, s *config.Statement) error {
+func (d *daemon) carryOut(ctx context.Context, by string, s *config.Statement, force bool) error {
 	ops, err := config.Planner{View: d.state.View(), Local: *d.local.Load(), Now: d.clock.At(time.Now()).Time()}.Ops(ctx, s)
 	if err != nil {
 		return err
 	}
-	return d.propose(ctx, by, ops, s.Set)
+	return d.decide(ctx, by, ops, s.Set, force)
 }
 
 // reload reads the file again and takes it over whole, or changes nothing. The note

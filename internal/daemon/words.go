@@ -21,8 +21,9 @@ import (
 // question is one statement with everything that answering it needs.
 type question struct {
 	*config.Statement
-	by string
-	w  *bufio.Writer
+	by    string
+	w     *bufio.Writer
+	force bool // `cluster force` stood before it
 }
 
 // handlers carry out the words that are neither a setting nor answered from the
@@ -47,7 +48,8 @@ var handlers = map[string]func(*daemon, context.Context, question) error{
 // answer is the handler of the control port: one line, one reply.
 func (d *daemon) answer(ctx context.Context, from control.Peer, line string, w io.Writer) {
 	d.log.Debug("control", "peer", from, "line", line)
-	s, reply := config.ParseControl(line)
+	command, force := forcedCommand(line)
+	s, reply := config.ParseControl(command)
 	if reply != nil {
 		if reply.Log != "" {
 			d.log.Info(reply.Log, "peer", from)
@@ -57,13 +59,18 @@ func (d *daemon) answer(ctx context.Context, from control.Peer, line string, w i
 	}
 	b := bufio.NewWriterSize(w, 16<<10)
 	defer func() { _ = b.Flush() }() // the peer may have gone
-	if err := d.obey(ctx, question{s, "control " + from.String(), b}); err != nil {
+	if err := d.obey(ctx, question{s, "control " + from.String(), b, force}); err != nil {
 		d.log.Info("refused", "command", line, "peer", from, "err", err)
 	}
 }
 
 // obey carries a statement out and writes the reply.
 func (d *daemon) obey(ctx context.Context, q question) error {
+	if q.force {
+		if err := d.forceable(q); err != nil {
+			return refuse(q.w, err)
+		}
+	}
 	if q.Word.PerService && q.Word.Kind == config.KindRead && d.state.View().Service(q.Service) == nil {
 		return refuse(q.w, fmt.Errorf("there is no service %s; the word services tells which there are", q.Service))
 	}
@@ -72,7 +79,7 @@ func (d *daemon) obey(ctx context.Context, q question) error {
 		return handle(d, ctx, q)
 	}
 	if q.Word.Kind == config.KindReplicated || q.Word.Kind == config.KindLocal {
-		err := d.carryOut(ctx, q.by, q.Statement)
+		err := d.carryOut(ctx, q.by, q.Statement, q.force)
 		if refused, ok := errors.AsType[*config.Refused](err); ok {
 			q.w.WriteString(refused.Reply)
 			return refused

@@ -171,6 +171,53 @@ func TestPairCutApart(t *testing.T) {
 	}
 }
 
+// A change that is forced on the one that is left outlives it, and is the other's,
+// too, when that one is back: once.
+func TestPairForces(t *testing.T) {
+	s := pair(t)
+	holder := s.holder(t)
+	other := s.others(holder)[0]
+	change := []string{"cluster", "force", "server", "0", "max", "77"}
+	refused := func(want string, words ...string) {
+		t.Helper()
+		if said, _ := s.Ask(t.Context(), holder, words...); !strings.Contains(said, want) {
+			t.Errorf("%q was answered %q, want %q", words, said, want)
+		}
+	}
+	refused("error: there is a quorum: ask without force", change...)
+	other.Signal(syscall.SIGKILL)
+	s.tells(t, holder, rig.Patience, "HOLDER(fallback)")
+	refused("cluster force COMMAND changes them here now, and there when it is back", change[2:]...)
+	refused("error: only what the control port sets for the whole cluster can be forced", "cluster", "force", "reload")
+	s.ask(t, holder, change...)
+	const waits = "forced changes that the cluster has not agreed on yet: 1"
+	s.tells(t, holder, rig.Patience, waits)
+	has := func(n *lab.Node) bool {
+		text, err := s.Ask(t.Context(), n, "servers")
+		return err == nil && strings.Contains(text, " max 77 ")
+	}
+	if !has(holder) {
+		t.Error("the change is not in force at once")
+	}
+	holder.Signal(syscall.SIGKILL)
+	s.Pen(holder).Wait(rig.Patience)
+	must(t, s.Start(holder))
+	s.tells(t, holder, rig.Patience, waits)
+	s.restart(t)
+	s.well(t)
+	for _, n := range s.Nodes {
+		if !rig.Eventually(rig.Patience, func() bool { return has(n) }) {
+			t.Errorf("%s does not have the change", n.Name)
+		}
+		if text := s.ask(t, n, "cluster", "log"); strings.Count(text, "max 77") != 1 {
+			t.Errorf("%s: the change is not there once:\n%s", n.Name, text)
+		}
+	}
+	if !rig.Eventually(rig.Patience, func() bool { return !strings.Contains(s.ask(t, holder, "cluster"), "forced changes") }) {
+		t.Error("the change still waits")
+	}
+}
+
 // Who prefers an outage gets one.
 func TestPairHolds(t *testing.T) {
 	s := pair(t, "quorum_loss hold")
@@ -243,5 +290,13 @@ func TestPairGrows(t *testing.T) {
 	s.tells(t, holder, rig.Patience, "quorum, 2 of 2 alive")
 	s.ask(t, other, "reload")
 	s.tells(t, holder, rig.Patience, "quorum, 3 of 3 alive")
+	s.well(t)
+	// The rule of two is over: the last of three gives the address up.
+	last := s.holder(t)
+	for _, n := range s.others(last) {
+		n.Signal(syscall.SIGKILL)
+	}
+	s.tells(t, last, rig.Patience, "no quorum, 1 of 3 alive: nothing can be changed, and nobody holds the address", "holder none")
+	s.restart(t)
 	s.well(t)
 }
