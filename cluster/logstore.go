@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -268,12 +267,4 @@ func (a *archive) chown(uid, gid int) error {
 		}
 		return os.Lchown(path, uid, gid)
 	})
-}
-
-func openSnapshots(dir string, log *slog.Logger) (raft.SnapshotStore, error) {
-	s, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: newRaftLog(log), DisableTime: true}))
-	if err != nil {
-		return nil, fmt.Errorf("open snapshots in %s: %w", dir, err)
-	}
-	return s, nil
 }

@@ -161,7 +161,7 @@ func openNode(cfg Config) (_ *Node, err error) {
 	if n.logs, err = openWAL(filepath.Join(dir, logDir), n.health, n.logger); err != nil {
 		return nil, err
 	}
-	if n.snaps, err = openSnapshots(dir, cfg.Log); err != nil {
+	if n.snaps, err = openSnapshots(dir, n.logs, cfg.Log); err != nil {
 		return nil, err
 	}
 	p := n.archive.papers
