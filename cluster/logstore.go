@@ -1,13 +1,10 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -155,116 +152,3 @@ func (w *walStore) IsMonotonic() bool { return w.WAL.IsMonotonic() }
 type memStore struct{ *raft.InmemStore }
 
 func (memStore) Close() error { return nil }
-
-// papers are what a node has to remember beside its log.
-type papers struct {
-	Node ID `json:"node"`
-	// Heartbeat is the timeout that this node promised when it last ran. After a
-	// start it is silent for the longer of this and the new one.
-	Heartbeat  time.Duration `json:"heartbeat_ns"`
-	Formation  ID            `json:"formation"` // zero: not part of a cluster yet
-	Generation uint64        `json:"generation"`
-	Promise    *promise      `json:"promise,omitempty"`
-	// Found tells that this node is to begin the cluster with the members of its
-	// promise: a majority has promised, and raft may not have been told yet.
-	Found bool `json:"found,omitempty"`
-	// Brings tells that this node has begun the cluster, and that the state of the
-	// single node that it was is not the cluster's yet.
-	Brings bool `json:"brings,omitempty"`
-	// Level is the state level that was in use when this node last ran.
-	Level uint32 `json:"level,omitempty"`
-	// Recover tells that this node is to become the only member, in this generation:
-	// raft has not been told yet.
-	Recover bool `json:"recover,omitempty"`
-	// Overtaken is the generation in which the cluster was recovered without this
-	// node; zero: it was not, as far as is known.
-	Overtaken uint64 `json:"overtaken,omitempty"`
-}
-
-// archive is the directory of a node.
-type archive struct {
-	dir    string
-	disk   *disk
-	lock   *os.File
-	papers papers
-	past   bool // there were papers
-}
-
-const (
-	papersName = "node.json"
-	logDir     = "log"
-)
-
-// openArchive locks dir and reads what is there. A directory without papers gets
-// new ones: it is another node.
-func openArchive(dir string) (*archive, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	a := &archive{dir: dir, lock: lock, disk: &disk{}}
-	if a.disk.root, err = os.OpenRoot(dir); err != nil {
-		lock.Close()
-		return nil, err
-	}
-	b, err := a.disk.read(papersName)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && exists(filepath.Join(dir, logDir, ballotName)):
-		// Another node must not go on with the log and the votes of this one.
-		err = fmt.Errorf("%s: it is gone: %w", filepath.Join(dir, papersName), errLogDamaged)
-	case errors.Is(err, fs.ErrNotExist):
-		a.papers.Node = NewID()
-		err = a.save(a.papers)
-	case err == nil:
-		a.past = true
-		if err = json.Unmarshal(b, &a.papers); err == nil && a.papers.Node.IsZero() {
-			err = errors.New("no node id")
-		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w: %w", filepath.Join(dir, papersName), err, errLogDamaged)
-		} else if path := filepath.Join(dir, logDir, ballotName); !a.papers.Formation.IsZero() && !exists(path) {
-			// The log is there before a node is part of a cluster. Without it the node
-			// would have forgotten what it has promised the others.
-			err = fmt.Errorf("%s: it is gone: %w", path, errNoBallot)
-		}
-	}
-	if err != nil {
-		a.close()
-		return nil, err
-	}
-	return a, nil
-}
-
-// save makes p what this node remembers: whole or not at all, and for good.
-func (a *archive) save(p papers) error {
-	b, err := json.MarshalIndent(p, "", "\t")
-	if err != nil {
-		return err
-	}
-	err = a.disk.create(filepath.Join(a.dir, papersName), func(w io.Writer) error {
-		_, err := w.Write(append(b, '\n'))
-		return err
-	})
-	if err == nil {
-		a.papers = p
-	}
-	return err
-}
-
-func (a *archive) close() {
-	_ = a.disk.root.Close()
-	a.lock.Close()
-}
-
-// chown gives everything in the directory to somebody else.
-func (a *archive) chown(uid, gid int) error {
-	return filepath.WalkDir(a.dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, uid, gid)
-	})
-}

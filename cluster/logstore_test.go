@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -142,35 +140,6 @@ func TestLogSurvives(t *testing.T) {
 		}
 		must(t, s.StoreLog(entry(21, 2)))
 		must(t, s.Close())
-	}
-}
-
-func TestPapers(t *testing.T) {
-	dir := t.TempDir()
-	a, err := openArchive(dir)
-	must(t, err)
-	if a.past || a.papers.Node.IsZero() {
-		t.Errorf("a new directory: %+v", a)
-	}
-	if _, err := openArchive(dir); err == nil {
-		t.Error("two have it open")
-	}
-	p := a.papers
-	s, err := openWAL(filepath.Join(dir, logDir), newHealth(dir, quiet()), hclog.NewNullLogger())
-	must(t, err)
-	must(t, s.Close())
-	p.Heartbeat, p.Formation, p.Promise = 200*ms, NewID(), &promise{NewID(), p.Node, []member{{p.Node, memAddr(1)}}}
-	must(t, a.save(p))
-	a.close()
-	a, err = openArchive(dir)
-	must(t, err)
-	if !a.past || a.papers.Node != p.Node || a.papers.Formation != p.Formation || a.papers.Promise.Members[0].Addr != memAddr(1) {
-		t.Errorf("read %+v, want %+v", a.papers, p)
-	}
-	a.close()
-	must(t, os.WriteFile(filepath.Join(dir, papersName), []byte("{}"), 0o600))
-	if _, err := openArchive(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("papers without a node: %v", err)
 	}
 }
 

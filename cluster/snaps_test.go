@@ -19,6 +19,11 @@ func trimmed(t testing.TB) (data, newest string) {
 	t.Helper()
 	data = t.TempDir()
 	dir := filepath.Join(data, "cluster")
+	a, err := openArchive(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.close()
 	s, err := openWAL(filepath.Join(dir, "log"), newHealth(dir, quiet()), hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
