@@ -24,7 +24,7 @@ func trimmed(t testing.TB) (data, newest string) {
 		t.Fatal(err)
 	}
 	a.close()
-	s, err := openWAL(filepath.Join(dir, "log"), newHealth(dir, quiet()), hclog.NewNullLogger())
+	s, err := openWAL(filepath.Join(dir, logDir), newHealth(dir, quiet()), hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func takeSnapshot(t testing.TB, dir string, logs raft.LogStore, end uint64) stri
 
 // reopened opens log and snapshots, and returns what raft would begin with.
 func reopened(dir string) (*raft.SnapshotMeta, []byte, error) {
-	logs, err := openWAL(filepath.Join(dir, "log"), newHealth(dir, quiet()), hclog.NewNullLogger())
+	logs, err := openWAL(filepath.Join(dir, logDir), newHealth(dir, quiet()), hclog.NewNullLogger())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +103,7 @@ func TestSnapshotFlippedBit(t *testing.T) {
 	if want.Index != 15 {
 		t.Fatalf("it begins with the snapshot of entry %d", want.Index)
 	}
-	logs, err := openWAL(filepath.Join(dir, "log"), newHealth(dir, quiet()), hclog.NewNullLogger())
+	logs, err := openWAL(filepath.Join(dir, logDir), newHealth(dir, quiet()), hclog.NewNullLogger())
 	must(t, err)
 	defer logs.Close()
 	for _, name := range []string{snapMeta, snapState, snapSum} {
@@ -211,7 +211,7 @@ func TestSnapshotRemovedInPart(t *testing.T) {
 func TestSnapshotBeyondTheEndOfTheLog(t *testing.T) {
 	data, _ := trimmed(t)
 	dir := filepath.Join(data, "cluster")
-	logs, err := openWAL(filepath.Join(dir, "log"), newHealth(dir, quiet()), hclog.NewNullLogger())
+	logs, err := openWAL(filepath.Join(dir, logDir), newHealth(dir, quiet()), hclog.NewNullLogger())
 	must(t, err)
 	defer logs.Close()
 	takeSnapshot(t, dir, logs, 50)
