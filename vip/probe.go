@@ -128,6 +128,9 @@ type route struct {
 	Metric  int
 }
 
+// ErrNoGateway says that `auto` finds nobody to ask.
+var ErrNoGateway = errors.New("gateway auto: no default route on the interface of the address: name a router with the word gateway")
+
 // gatewayOf finds whom to ask on which link: what was named, or the router of the
 // best default route on the link of an address.
 func gatewayOf(g Gateway, targets []target, links []link, routes []route) (on link, addr netip.Addr, err error) {
@@ -157,7 +160,7 @@ func gatewayOf(g Gateway, targets []target, links []link, routes []route) (on li
 	case g.Addr.IsValid():
 		return on, addr, fmt.Errorf("gateway %v: no interface to ask it on", g.Addr)
 	}
-	return on, addr, errors.New("gateway auto: no default route on the interface of the address: name a router with the word gateway")
+	return on, addr, ErrNoGateway
 }
 
 // askFrom is the address of ours from which a neighbour may be asked; unspecified

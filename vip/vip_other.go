@@ -25,6 +25,9 @@ func Check(cfg Config) error {
 	return fmt.Errorf("hold a virtual address: %w", errors.ErrUnsupported)
 }
 
+// CheckGateway returns nil: nobody is asked.
+func CheckGateway(Config, Gateway) error { return nil }
+
 // New returns what Check returns.
 func New(cfg Config) (*VIP, error) { return nil, Check(cfg) }
 

@@ -84,8 +84,23 @@ func doubts(l *config.Local) (all []config.Doubt) {
 		for _, e := range apart(vip.Check(vipConfig(l, slog.New(slog.DiscardHandler)))) {
 			all = append(all, config.Doubt{Word: "vip", Index: aboutWhich(l, e), Err: e})
 		}
+		if err := unasked(l); err != nil {
+			all = append(all, config.Doubt{Word: "vip", Err: err, Warning: true})
+		}
 	}
 	return all
+}
+
+// unasked tells that a node of two would find nobody to ask whether it is cut off.
+func unasked(l *config.Local) error {
+	if !l.Fallback() {
+		return nil
+	}
+	err := vip.CheckGateway(vipConfig(l, slog.New(slog.DiscardHandler)), gatewayOf(l))
+	if errors.Is(err, vip.ErrNoGateway) {
+		return errors.New("gateway auto: no default route on the interface of the address, and so nobody would hold it when the two peers lose each other; say gateway ADDR, a machine of that subnet that is always on")
+	}
+	return nil // what else is wrong has been told
 }
 
 // aboutWhich finds the virtual address that an error names; the first if it names
