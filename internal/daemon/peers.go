@@ -26,9 +26,19 @@ func (m *member) takeList(file config.Membership) (told []string, err error) {
 		return nil, fmt.Errorf("peers: %w", err)
 	}
 	m.log.Info("peers taken over", "peers", file.Peers, "preempt", file.Preempt, "before", now.Peers)
-	now.Peers, now.Preempt = file.Peers, file.Preempt
+	now.Membership = followed(now.Membership, file)
 	m.adopt(now)
 	return told, nil
+}
+
+// followed is what counts after a reload. What a node does without a majority goes
+// with a new list: the rule of the old one may be an error there.
+func followed(now, file config.Membership) config.Membership {
+	if slices.Contains(now.Differs(file), "peers") {
+		now.QuorumLoss = file.QuorumLoss
+	}
+	now.Peers, now.Preempt = file.Peers, file.Preempt
+	return now
 }
 
 // adapt is a list as far as this process can follow it.
@@ -61,7 +71,7 @@ func (m *member) examineList(plan *config.Plan) error {
 		return nil
 	}
 	then := now
-	then.Peers = plan.Local.Peers
+	then.Membership = followed(now.Membership, plan.Local.Membership)
 	known := mistakes(plan.View, now)
 	var errs []error
 	for _, what := range mistakes(plan.View, then) {
