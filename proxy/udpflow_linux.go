@@ -134,17 +134,33 @@ func (l *loop) broke(c *conn, err errno) {
 	l.close(c)
 }
 
+// singly is how many datagrams of a server are taken one by one until it is looked
+// whether more of them wait together. Mostly one does, the answer to one question.
+const singly = 16
+
+// take takes what a server has sent, as many datagrams as were there together lately.
+func (fl *flow) take(p *packets, fd int32) (int, errno) {
+	if fl.singles < singly {
+		fl.singles++
+		return 1, p.receiveOne(fd)
+	}
+	n, err := p.receive(fd, false)
+	if n <= 1 {
+		fl.singles = 0
+	}
+	return n, err
+}
+
 // answer passes on what a server has sent.
 func (l *loop) answer(c *conn) {
-	p := l.datagrams()
-	n, err := p.receive(c.half[serverSide].fd, false)
+	p, fl := l.datagrams(), l.flows.at(c.place)
+	n, err := fl.take(p, c.half[serverSide].fd)
 	if err != 0 {
 		if away(err) {
 			l.broke(c, err)
 		}
 		return
 	}
-	fl := l.flows.at(c.place)
 	if !fl.answered {
 		fl.answered = true
 		c.front.answered(c.server, l.clock)

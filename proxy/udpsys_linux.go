@@ -31,10 +31,12 @@ type packets struct {
 	extra [batchSize]control
 	from  control // of what is sent
 	bufs  []byte
+	named bool // the headers to receive with are for names
+	used  int  // so many of them, from the first, were used since they were set
 }
 
 func newPackets() *packets {
-	p := &packets{bufs: make([]byte, batchSize*datagramSize)}
+	p := &packets{bufs: make([]byte, batchSize*datagramSize), used: batchSize}
 	for i := range batchSize {
 		buf := &p.bufs[i*datagramSize]
 		p.iovs[i].Base, p.parts[i].Base = buf, buf
@@ -47,8 +49,12 @@ func newPackets() *packets {
 }
 
 // receive takes datagrams, with the addresses of those who sent them if named.
+// The kernel writes into the headers that it uses, and only those are set anew.
 func (p *packets) receive(fd int32, named bool) (int, errno) {
-	for i := range p.in {
+	if p.named != named {
+		p.named, p.used = named, batchSize
+	}
+	for i := range p.in[:p.used] {
 		h := &p.in[i].head
 		h.Name, h.Namelen, h.Control = nil, 0, nil
 		h.SetControllen(0)
@@ -58,7 +64,19 @@ func (p *packets) receive(fd int32, named bool) (int, errno) {
 			h.SetControllen(int(unsafe.Sizeof(p.extra[i])))
 		}
 	}
-	return retry(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&p.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, err := retry(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&p.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	p.used = min(max(n, 0)+1, batchSize) // the call that found nothing more may have written, too
+	return n, err
+}
+
+// receiveOne takes one datagram. Where there is rarely another one this is the
+// cheaper call: receive asks the kernel once more than there are.
+func (p *packets) receiveOne(fd int32) errno {
+	n, err := recv(fd, p.bufs[:datagramSize])
+	if err == 0 {
+		p.in[0].n = uint32(n)
+	}
+	return err
 }
 
 // data returns datagram i of those received.
@@ -70,6 +88,13 @@ func (p *packets) data(i int) []byte {
 // if one is given, and returns how many bytes went out. What can not be sent is
 // dropped, as a network does.
 func (p *packets) reply(fd int32, n int, to *unix.RawSockaddrInet6, size uint32, extra int) (bytes uint64, dropped int) {
+	if n == 1 && extra == 0 {
+		sent, err := sendTo(fd, p.data(0), to, size)
+		if err != 0 {
+			return 0, 1
+		}
+		return uint64(sent), 0
+	}
 	for i := range n {
 		h := &p.out[i].head
 		p.parts[i].SetLen(int(p.in[i].n))
@@ -92,6 +117,12 @@ func (p *packets) reply(fd int32, n int, to *unix.RawSockaddrInet6, size uint32,
 		at += sent
 	}
 	return bytes, dropped
+}
+
+// sendTo sends a datagram to an address.
+func sendTo(fd int32, b []byte, to *unix.RawSockaddrInet6, size uint32) (int, errno) {
+	return retry(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(to)), uintptr(size))
 }
 
 // local returns the address that datagram i was sent to: in the form of IPv6, and

@@ -21,8 +21,9 @@ type flow struct {
 	crowd    *crowd
 	tenant   *tenant
 	links    [2]neighbours
-	answered bool // the server has sent something
-	proven   bool // and the client has sent something after that
+	singles  uint8 // datagrams taken one by one, see take
+	answered bool  // the server has sent something
+	proven   bool  // and the client has sent something after that
 }
 
 // The lists that a flow is in, from the one that was used longest ago.
