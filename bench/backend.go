@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +41,11 @@ func newBackend(job backendJob) (*backend, error) {
 }
 
 func (b *backend) listen(addr netip.AddrPort) error {
-	fd, err := socket()
+	kind := unix.SOCK_STREAM
+	if b.mode == packet {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := socket(kind)
 	if err != nil {
 		return err
 	}
@@ -50,6 +55,9 @@ func (b *backend) listen(addr netip.AddrPort) error {
 	}
 	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
 		return err
+	}
+	if b.mode == packet {
+		return b.poll.add(fd, int32(fd), unix.EPOLLIN)
 	}
 	if err := unix.Listen(fd, 4096); err != nil {
 		return err
@@ -113,8 +121,23 @@ func (b *backend) serve(fd int) bool {
 	case sink:
 		n, err := discard(fd)
 		return n > 0 || again(err)
+	case packet:
+		bounce(fd, b.buffer)
+		return true
 	default:
 		return b.echo(fd)
+	}
+}
+
+// bounce sends back a datagram. What goes wrong is a loss, as in a network.
+func bounce(fd int, buffer []byte) {
+	var from unix.RawSockaddrInet4
+	size := uint32(unix.SizeofSockaddrInet4)
+	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)),
+		0, uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
+	if errno == 0 {
+		_, _, _ = unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])), n,
+			0, uintptr(unsafe.Pointer(&from)), uintptr(size))
 	}
 }
 

@@ -149,7 +149,7 @@ func (b *bench) tasks() []task {
 	var tasks []task
 	for _, c := range loadCases {
 		tasks = append(tasks, task{
-			Name: c.Name, Proxies: everybody,
+			Name: c.Name, Proxies: c.contenders(),
 			Measure: func(ctx context.Context, p contestant) (sample, error) { return b.measure(ctx, c, &p) },
 			Direct:  func(ctx context.Context) (sample, error) { return b.measure(ctx, c, nil) },
 		})

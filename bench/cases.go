@@ -22,12 +22,24 @@ type loadCase struct {
 	Conns   int
 }
 
+// flows tells whether it is datagrams that go to and fro.
+func (c loadCase) flows() bool { return c.Backend == packet }
+
+// contenders are the proxies that are asked: those that pass on datagrams.
+func (c loadCase) contenders() []string {
+	if c.flows() {
+		return []string{ours, original}
+	}
+	return []string{ours, original, haproxy, spliced, nginx}
+}
+
 // bulk tells whether bytes count, not operations.
 func (c loadCase) bulk() bool { return c.Load == receive || c.Load == send }
 
 var loadCases = []loadCase{
 	{"connrate", echo, connects, 64},
 	{"pp64", echo, roundTrip, 64},
+	{"udp64", packet, datagrams, 64},
 	{"down1", source, receive, 1},
 	{"down8", source, receive, 8},
 	{"down64", source, receive, 64},

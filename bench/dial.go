@@ -35,7 +35,11 @@ func (l *load) open(i int) {
 }
 
 func (l *load) connect(c *conn) (err error) {
-	if c.fd, err = socket(); err != nil {
+	kind := unix.SOCK_STREAM
+	if l.job.Mode == datagrams {
+		kind = unix.SOCK_DGRAM
+	}
+	if c.fd, err = socket(kind); err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
 	if l.job.Clients > 0 {

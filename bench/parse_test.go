@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,18 @@ func TestConfigurationsNameEveryServer(t *testing.T) {
 			if !strings.Contains(text, addr.String()) {
 				t.Errorf("%s: no %s in\n%s", name, addr, text)
 			}
+		}
+	}
+}
+
+func TestPenIsAskedForDatagramsByAFlag(t *testing.T) {
+	for _, udp := range []bool{false, true} {
+		args, err := penArguments(place{Listen: listenAddr, Servers: serverAddrs, Conns: 500, UDP: udp})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(args, "-U"); got != udp {
+			t.Errorf("UDP %v: got %q", udp, args)
 		}
 	}
 }

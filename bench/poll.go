@@ -58,9 +58,9 @@ func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
 	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
 }
 
-// socket makes a TCP socket for IPv4 that does not block.
-func socket() (int, error) {
-	return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+// socket makes a socket for IPv4 that does not block, of SOCK_STREAM or SOCK_DGRAM.
+func socket(kind int) (int, error) {
+	return unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 }
 
 // accept takes one connection and does not ask where it comes from. A negative

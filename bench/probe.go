@@ -9,10 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe makes one connection and waits until something has come through it: a
+// probe makes one connection, or flow of datagrams, and waits until something has come through it: a
 // listener alone may have nobody behind it yet.
 func probe(target netip.AddrPort, mode backendMode) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	kind := unix.SOCK_STREAM
+	if mode == packet {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -24,7 +28,7 @@ func probe(target netip.AddrPort, mode backendMode) error {
 	if err := unix.Connect(fd, sockaddr(target)); err != nil {
 		return fmt.Errorf("connect to %s: %w", target, err)
 	}
-	if mode == echo {
+	if mode == echo || mode == packet {
 		if _, err := unix.Write(fd, make([]byte, messageSize)); err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ type place struct {
 	Conns   int // connections it must be able to hold
 	Clients int // clients it must remember; 0: its default
 	Data    string
+	UDP     bool // datagrams, which only the pens are asked for
 }
 
 // proxy is one of the programs that are compared.
@@ -90,6 +91,9 @@ func (p proxy) version(path string) string {
 // directory.
 func penArguments(p place) ([]string, error) {
 	args := []string{"-f", "-x", strconv.Itoa(p.Conns)}
+	if p.UDP {
+		args = append(args, "-U")
+	}
 	if p.Clients > 0 {
 		args = append(args, "-c", strconv.Itoa(p.Clients))
 	}

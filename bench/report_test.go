@@ -139,3 +139,20 @@ func TestFigures(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestGoalsOfDatagrams(t *testing.T) {
+	var r results
+	r.add(0, key{"pp64", ours}, sample{cpuEach: 10})
+	r.add(0, key{"udp64", ours}, sample{cpuEach: 14})
+	r.add(0, key{"udp64", original}, sample{cpuEach: 16})
+	text := reported{Cases: loadCases, results: &r, Proxies: [][3]string{{ours}, {original}}}.String()
+	for _, want := range []string{
+		"| 64 B round trip by UDP, 64 flows, CPU time against the original pen | <= 1.00 | 0.88 | yes |\n",
+		"| 64 B round trip by UDP, 64 flows, CPU time against TCP | <= 1.30 | 1.40 | **no** |\n",
+		"| proxy | pp64, us | udp64, us |\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}

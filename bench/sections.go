@@ -19,6 +19,8 @@ type goal struct {
 var goals = []goal{
 	{"connection, CPU time against haproxy", "connrate", cpuEach, key{"", haproxy}, 0.90, "%.2f"},
 	{"64 B round trip, 64 connections, CPU time against haproxy", "pp64", cpuEach, key{"", haproxy}, 1.00, "%.2f"},
+	{"64 B round trip by UDP, 64 flows, CPU time against the original pen", "udp64", cpuEach, key{"", original}, 1.00, "%.2f"},
+	{"64 B round trip by UDP, 64 flows, CPU time against TCP", "udp64", cpuEach, key{"pp64", ours}, 1.30, "%.2f"},
 	{"bulk down, 8 connections, CPU time against haproxy", "down8", cpuEach, key{"", haproxy}, 0.40, "%.2f"},
 	{"bulk down, 64 connections, CPU time against haproxy", "down64", cpuEach, key{"", haproxy}, 0.40, "%.2f"},
 	{"bulk up, 8 connections, CPU time against haproxy", "up8", cpuEach, key{"", haproxy}, 0.40, "%.2f"},

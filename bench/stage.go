@@ -102,6 +102,7 @@ func (st *stage) fill(r request) error {
 	}
 	args, err := r.proxy.Arguments(place{
 		Dir: st.dir, Listen: listenAddr, Servers: serverAddrs, Conns: r.conns, Clients: r.clients, Data: r.data,
+		UDP: r.mode == packet,
 	})
 	if err != nil {
 		return err

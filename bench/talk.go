@@ -98,7 +98,7 @@ func (l *load) answered(i int) {
 	case connects:
 		unix.Close(c.fd)
 		l.open(i)
-	case roundTrip:
+	case roundTrip, datagrams:
 		c.started, c.got = now, 0
 		if !l.ask(c) {
 			l.fail(i, errClosed)

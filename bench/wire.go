@@ -16,6 +16,7 @@ const (
 	echo   backendMode = "echo"   // sends back what it gets
 	source backendMode = "source" // sends without end
 	sink   backendMode = "sink"   // greets, and throws away what it gets
+	packet backendMode = "packet" // sends back the datagrams that it gets
 )
 
 // backendJob is what the parent tells the backend.
@@ -33,6 +34,7 @@ type loadMode string
 const (
 	connects  loadMode = "connects"  // connect, one round trip, close, over and over
 	roundTrip loadMode = "roundTrip" // round trips on connections that stay
+	datagrams loadMode = "datagrams" // the same with sockets of UDP
 	receive   loadMode = "receive"   // takes all that comes
 	send      loadMode = "send"      // sends without end
 	hold      loadMode = "hold"      // one round trip each, then keeps them open until end of input
