@@ -3,6 +3,7 @@ package cluster
 import (
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -70,6 +71,39 @@ func TestWipedVoter(t *testing.T) {
 		s := c.nodes[0].Status()
 		return s.Voters == 3 && s.Living == 3
 	})
+}
+
+// TestReplacedIsForgotten: gossip remembers who was at the address of a member
+// before its disk was wiped. The status does not: nothing is to be done about it.
+func TestReplacedIsForgotten(t *testing.T) {
+	c := newTestCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	await(t, "three voters", 10*time.Second, c.members(3))
+	n := c.nodes[0]
+	for _, x := range []struct {
+		name  string
+		state MemberState
+		at    int // whose address it has
+		shown bool
+	}{
+		{"dead, and a member is at its address", Dead, 1, false},
+		{"left, and a member is at its address", Left, 2, false},
+		{"alive, and a member is at its address", Alive, 1, true},
+	} {
+		g, old, at := n.gossip, ID{9}, n.Status().Members[x.at].Addr
+		g.mu.Lock()
+		g.members[old] = Member{ID: old, Name: "old", Addr: at, State: x.state}
+		g.mu.Unlock()
+		shown := slices.ContainsFunc(n.Status().Members, func(m MemberStatus) bool { return m.ID == old })
+		if shown != x.shown {
+			t.Errorf("%s: shown %t, want %t", x.name, shown, x.shown)
+		}
+		g.mu.Lock()
+		delete(g.members, old)
+		g.mu.Unlock()
+	}
 }
 
 // TestRaftByIdentity: what raft asks of a node, only that node answers, whoever

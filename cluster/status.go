@@ -133,6 +133,9 @@ func (n *Node) Status() NodeStatus {
 		s.Members = append(s.Members, m)
 	}
 	for _, g := range absent {
+		if replaced(g, s.Members) {
+			continue
+		}
 		s.Members = append(s.Members, MemberStatus{
 			ID: g.ID, Name: g.Name, Addr: g.Addr, Role: roleAbsent, Self: g.Self, Alive: g.State == Alive, Why: "not part of the cluster",
 			Priority: int(g.Priority), Heartbeat: g.Heartbeat, StateVersion: g.StateVersion, Version: g.Meta.Version, Digest: g.Meta.Digest,
@@ -141,6 +144,14 @@ func (n *Node) Status() NodeStatus {
 	n.tellOut(s.Members)
 	s.Quorum = s.Voters > 0 && s.Living >= s.Voters/2+1
 	return s
+}
+
+// replaced tells of a node that is silent and no member that a member lives at its
+// address: its disk was wiped, and what was there before does not come again.
+func replaced(g Member, members []MemberStatus) bool {
+	return g.State != Alive && slices.ContainsFunc(members, func(m MemberStatus) bool {
+		return m.Role != roleAbsent && m.ID != g.ID && m.Addr == g.Addr
+	})
 }
 
 func (n *Node) memberStatus(id ID, s NodeStatus) MemberStatus {
