@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ const (
 	heartbeat = 200 * time.Millisecond // of `timing lan`
 	holdTime  = 4 * heartbeat          // the limit of a judge
 	known     = time.Second            // who had a server for that long keeps it
+	evidence  = 6 * time.Second        // what one of two nodes needs to take the place of the other, beside the limit
 )
 
 // judge looks at what was seen from outside.
@@ -38,6 +40,8 @@ func (j *judge) forget() { j.servers, j.born = nil, time.Now() }
 type verdict struct {
 	wrong    []string
 	worst    span            // the longest span without a holder where one was due
+	taken    time.Duration   // the same where one of two nodes had to find out that it is alone
+	doubles  int             // times in which two answered, which was to be expected
 	void     int             // spans that would be too long if the observer had run
 	dues     int             // spans in which a holder was due
 	answered []time.Time     // when clients were
@@ -46,7 +50,7 @@ type verdict struct {
 }
 
 // look judges all that was seen since the last one.
-func (j *judge) look(s lab.Sight, dues []span, to time.Time) verdict {
+func (j *judge) look(s lab.Sight, dues []duty, excuses []span, to time.Time) verdict {
 	v := verdict{stalls: s.Stalls, dues: len(dues), owners: map[string]bool{}}
 	if s.Err != nil {
 		v.wrong = append(v.wrong, "the observers are not to be trusted: "+s.Err.Error())
@@ -55,7 +59,11 @@ func (j *judge) look(s lab.Sight, dues []span, to time.Time) verdict {
 		for _, n := range a.Nodes {
 			v.owners[n] = true
 		}
-		if len(a.Nodes) > 1 {
+		switch {
+		case len(a.Nodes) < 2:
+		case excused(a, excuses):
+			v.doubles += a.Questions
+		default:
 			v.wrong = append(v.wrong, fmt.Sprintf("two nodes answered for the address: %s, the same %d questions, from %s to %s",
 				strings.Join(a.Nodes, " and "), a.Questions, clock(a.From), clock(a.To)))
 		}
@@ -83,9 +91,13 @@ func clock(t time.Time) string { return t.Format("15:04:05.000") }
 
 // held looks for the longest span without a holder in one in which there must be
 // one. Where the observers themselves did not run for a part of it, it is void.
-func (v *verdict) held(due span, s lab.Sight, limit time.Duration) {
-	gap := unheld(due, s.Answers)
-	if gap.length() > v.worst.length() {
+func (v *verdict) held(due duty, s lab.Sight, limit time.Duration) {
+	gap := unheld(due.span, s.Answers)
+	switch {
+	case due.late:
+		limit += evidence
+		v.taken = max(v.taken, gap.length())
+	case gap.length() > v.worst.length():
 		v.worst = gap
 	}
 	if gap.length() <= limit {
@@ -95,8 +107,14 @@ func (v *verdict) held(due span, s lab.Sight, limit time.Duration) {
 		v.void++
 		return
 	}
-	v.wrong = append(v.wrong, fmt.Sprintf("nobody held the address for %d ms, from %s on, where a majority was there (due from %s to %s)",
+	v.wrong = append(v.wrong, fmt.Sprintf("nobody held the address for %d ms, from %s on, where somebody could (due from %s to %s)",
 		gap.length().Milliseconds(), clock(gap.from), clock(due.from), clock(due.to)))
+}
+
+// excused tells whether two may have answered: all of it is in a span in which
+// nothing else was to be expected.
+func excused(a lab.Answer, excuses []span) bool {
+	return slices.ContainsFunc(excuses, func(e span) bool { return !a.From.Before(e.from) && !a.To.After(e.to) })
 }
 
 // unheld is the longest span in due without an answer.
@@ -162,6 +180,12 @@ func (v verdict) summary(from, healed, to time.Time) string {
 		to.Sub(healed).Milliseconds(), v.gap(from, to).Milliseconds())
 	if v.dues > 0 {
 		text += fmt.Sprintf(", the address %d ms where a holder was due", v.worst.length().Milliseconds())
+	}
+	if v.taken > 0 {
+		text += fmt.Sprintf(", %d ms where one of two was alone", v.taken.Milliseconds())
+	}
+	if v.doubles > 0 {
+		text += fmt.Sprintf("; two answered %d times, as was to be expected", v.doubles)
 	}
 	if v.void > 0 {
 		text += fmt.Sprintf("; %d void", v.void)

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pen/test/lab"
@@ -19,11 +21,11 @@ func visit(client int, server string, when int) lab.Visit {
 }
 
 func TestJudge(t *testing.T) {
-	due := []span{{at(0), at(3000)}}
+	due := []duty{{span: span{at(0), at(3000)}}}
 	whole := row(0, 3000, "pen1")
 	for name, c := range map[string]struct {
 		sight lab.Sight
-		dues  []span
+		dues  []duty
 		want  string // empty: nothing is wrong
 		void  int
 	}{
@@ -47,7 +49,7 @@ func TestJudge(t *testing.T) {
 		"blind":                 {lab.Sight{Err: errBlind}, nil, "not to be trusted", 0},
 	} {
 		j := judge{limit: holdTime, since: at(0)}
-		v := j.look(c.sight, c.dues, at(3000))
+		v := j.look(c.sight, c.dues, nil, at(3000))
 		got := strings.Join(v.wrong, "\n")
 		if !strings.Contains(got, c.want) || (c.want == "") != (got == "") || v.void != c.void {
 			t.Errorf("%s: got %q and %d void, want %q and %d", name, got, v.void, c.want, c.void)
@@ -63,11 +65,11 @@ var errBlind = blind{}
 
 func TestForgottenClientsMayMove(t *testing.T) {
 	j := judge{limit: holdTime}
-	j.look(lab.Sight{Visits: []lab.Visit{visit(1, "web1", 10)}}, nil, at(100))
+	j.look(lab.Sight{Visits: []lab.Visit{visit(1, "web1", 10)}}, nil, nil, at(100))
 	j.forget()
 	j.born = at(3000)
 	s := lab.Sight{Visits: []lab.Visit{visit(1, "web1", 2900), visit(1, "web2", 3100)}}
-	if v := j.look(s, nil, at(4000)); len(v.wrong) > 0 {
+	if v := j.look(s, nil, nil, at(4000)); len(v.wrong) > 0 {
 		t.Errorf("got %q: it is another cluster", v.wrong)
 	}
 }
@@ -92,7 +94,11 @@ func TestHolderIsDue(t *testing.T) {
 		"one is unfit, one is away, and a witness": {true, func(w *world) { w.nodes[0].running, w.nodes[1].unfit = false, true }, false},
 		"something is being done":                  {false, func(w *world) { w.busy = 1 }, false},
 	} {
-		w := newWorld(3, c.witness)
+		of := three
+		if c.witness {
+			of = witness
+		}
+		w := newWorld(of)
 		from := time.Now()
 		w.note(func() {
 			for i := range w.nodes {
@@ -121,4 +127,64 @@ func TestTwoClustersAreNoticed(t *testing.T) {
 			t.Errorf("%s: got %q, want two: %t", name, got, c.want)
 		}
 	}
+}
+
+func TestTwoNodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(w *world)
+		want need
+	}{
+		"both are well":                     {func(*world) {}, soon},
+		"the other is away":                 {func(w *world) { w.nodes[1].running = false }, soon},
+		"the holder is away":                {func(w *world) { w.nodes[0].running = false }, late},
+		"the holder is away, who?":          {func(w *world) { w.keeper, w.nodes[1].linked = -1, false }, late},
+		"apart":                             {func(w *world) { w.cuts[1] = []way{{0, 1}, {1, 0}} }, soon},
+		"apart, the holder alone":           {func(w *world) { w.cuts[1] = []way{{0, 1}, {1, 0}, {0, gatewaySide}} }, late},
+		"only the holder can not hear":      {func(w *world) { w.cuts[1] = []way{{1, 0}, {gatewaySide, 0}} }, none},
+		"the port is cut off":               {func(w *world) { w.muted = true }, soon},
+		"the port is cut off, who holds?":   {func(w *world) { w.muted, w.keeper = true, -1 }, none},
+		"the other has just come back":      {func(w *world) { w.nodes[1].sure = false }, soon},
+		"both have just come back":          {func(w *world) { w.nodes[0].sure, w.nodes[1].sure = false, false }, none},
+		"the holder is back, and was apart": {func(w *world) { w.joined = false }, soon},
+	} {
+		w := newWorld(pair)
+		w.note(func() {
+			w.nodes[0].sure, w.nodes[1].sure, w.keeper = true, true, 0
+			c.do(w)
+		})
+		if got := w.phases[len(w.phases)-1].due; got != c.want {
+			t.Errorf("%s: got %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// Only a network that is cut in two for long excuses two that answer, and only
+// while it lasts and a second after it.
+func TestTwoMayAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(pair)
+		begin := time.Now()
+		cut := func(ways ...way) { w.note(func() { w.cuts[1] = ways }) }
+		for _, c := range []struct {
+			lasts time.Duration
+			ways  []way
+			want  []span
+		}{
+			{2 * time.Second, []way{{0, 1}, {1, 0}}, nil},
+			{4 * time.Second, []way{{0, gatewaySide}}, nil},
+			{4 * time.Second, []way{{0, 1}}, []span{{begin.Add(9 * time.Second), begin.Add(11 * time.Second)}}},
+		} {
+			cut(c.ways...)
+			time.Sleep(c.lasts)
+			cut()
+			if got := w.excuses(); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%v for %v: got %v, want %v", c.ways, c.lasts, got, c.want)
+			}
+		}
+		time.Sleep(healing + 1)
+		w.excuses()
+		if got := w.excuses(); len(got) > 0 {
+			t.Errorf("got %v later", got)
+		}
+	})
 }

@@ -24,8 +24,21 @@ type kind struct {
 	alone       bool          // nothing else happens in its round
 	first       bool          // it is at most once in a round
 	full        bool          // only where no node is a witness
+	majority    bool          // only where there are three
+	pair        bool          // only where there are two
 	// do begins it; what it returns ends it.
 	do func(p *play, s strike, n int) (undo func() error, err error)
+}
+
+// in tells whether it happens to such a cluster.
+func (k *kind) in(c lineup) bool {
+	switch c {
+	case pair:
+		return !k.majority
+	case witness:
+		return !k.full && !k.pair
+	}
+	return !k.pair
 }
 
 const ms = time.Millisecond
@@ -47,10 +60,10 @@ var kinds = []kind{
 	}},
 	{name: "stopped", weight: 8, least: 20 * ms, most: 600 * ms, aimed: true, do: (*play).stop},
 	{name: "power lost", weight: 6, least: 50 * ms, most: 1000 * ms, aimed: true, do: (*play).power},
-	{name: "data wiped", weight: 6, least: 20 * ms, most: 500 * ms, aimed: true, first: true, do: (*play).wipe},
+	{name: "data wiped", weight: 6, least: 20 * ms, most: 500 * ms, aimed: true, first: true, majority: true, do: (*play).wipe},
 	{name: "all killed", weight: 3, least: 20 * ms, most: 400 * ms, alone: true, do: (*play).killAll},
 	{name: "rolling restart", weight: 1, alone: true, do: (*play).roll},
-	{name: "formed anew", weight: 2, least: 300 * ms, most: 1500 * ms, alone: true, do: (*play).formAnew},
+	{name: "formed anew", weight: 2, least: 300 * ms, most: 1500 * ms, alone: true, majority: true, do: (*play).formAnew},
 	{name: "link down", weight: 6, least: 100 * ms, most: 1200 * ms, aimed: true, do: (*play).unplug},
 	{name: "link flapping", weight: 4, least: 200 * ms, most: 800 * ms, aimed: true, do: (*play).flap},
 	{name: "alone", weight: 8, least: 100 * ms, most: 1500 * ms, aimed: true, do: func(p *play, s strike, n int) (func() error, error) {
@@ -81,7 +94,7 @@ var kinds = []kind{
 		return p.part(s, []lab.Cut{{From: p.side((n + 1) % len(p.Nodes)), To: p.side(n)}})
 	}},
 	{name: "transfer", weight: 6, do: (*play).transfer},
-	{name: "drained", weight: 4, least: 50 * ms, most: 800 * ms, aimed: true, first: true, full: true, do: (*play).drain},
+	{name: "drained", weight: 4, least: 50 * ms, most: 800 * ms, aimed: true, first: true, full: true, majority: true, do: (*play).drain},
 	{name: "address deleted by hand", weight: 4, atHolder: true, first: true, aimed: true, do: (*play).deleteAddress},
 	{name: "packet filter flushed", weight: 3, atHolder: true, alone: true, aimed: true, do: (*play).flushFilter},
 	{name: "disk stalled", weight: 4, least: 50 * ms, most: 1500 * ms, aimed: true, do: (*play).stall},
@@ -89,8 +102,20 @@ var kinds = []kind{
 	{name: "all frozen", weight: 2, least: 50 * ms, most: 1500 * ms, alone: true, do: (*play).freezeAll},
 	{name: "garbage on the cluster port", weight: 3, aimed: true, do: (*play).garbage},
 	{name: "file read again", weight: 2, do: (*play).reload},
-	{name: "claimed by a stranger", weight: 4, do: func(p *play, _ strike, _ int) (func() error, error) {
+	{name: "claimed by a stranger", weight: 4, majority: true, do: func(p *play, _ strike, _ int) (func() error, error) {
 		return nil, p.Claim()
+	}},
+	{name: "killed for long", weight: 20, least: 7000 * ms, most: 8000 * ms, aimed: true, alone: true, pair: true, do: func(p *play, _ strike, n int) (func() error, error) {
+		return p.end(n, func() { p.Nodes[n].Signal(syscall.SIGKILL) })
+	}},
+	{name: "power lost for long", weight: 20, least: 7000 * ms, most: 8000 * ms, aimed: true, alone: true, pair: true, do: (*play).power},
+	{name: "frozen for long", weight: 20, least: 7000 * ms, most: 8000 * ms, aimed: true, alone: true, pair: true, do: func(p *play, _ strike, n int) (func() error, error) {
+		return p.freeze(n, p.Nodes[n].Signal)
+	}},
+	{name: "link down for long", weight: 20, least: 7000 * ms, most: 8000 * ms, aimed: true, alone: true, pair: true, do: (*play).unplug},
+	{name: "cluster port cut off", weight: 20, least: 4000 * ms, most: 8000 * ms, alone: true, pair: true, do: (*play).mute},
+	{name: "apart for long", weight: 20, least: 4000 * ms, most: 8000 * ms, alone: true, pair: true, do: func(p *play, s strike, _ int) (func() error, error) {
+		return p.part(s, p.shattered())
 	}},
 }
 
@@ -323,13 +348,29 @@ func (p *play) recut(number int, cuts []lab.Cut) error {
 
 func (p *play) ways(cuts []lab.Cut) (all []way) {
 	for _, c := range cuts {
-		for _, from := range c.From.Nodes {
-			for _, to := range c.To.Nodes {
-				all = append(all, way{p.index(from), p.index(to)})
+		for _, from := range p.indices(c.From) {
+			for _, to := range p.indices(c.To) {
+				all = append(all, way{from, to})
 			}
 		}
 	}
 	return all
+}
+
+func (p *play) indices(s lab.Side) (all []int) {
+	for _, n := range s.Nodes {
+		all = append(all, p.index(n))
+	}
+	if s.Clients {
+		all = append(all, gatewaySide)
+	}
+	return all
+}
+
+// mute lets nothing of the cluster pass between two nodes, but all else.
+func (p *play) mute(_ strike, _ int) (func() error, error) {
+	err := p.world.alter(func() error { return p.CutPort(p.side(0), p.side(1)) }, func() { p.world.muted = true })
+	return func() error { return p.world.alter(p.Heal, func() { p.world.muted = false }) }, err
 }
 
 func (p *play) index(n *lab.Node) int {
@@ -344,6 +385,7 @@ func (p *play) index(n *lab.Node) int {
 // transfer may be refused: maybe nobody can take the address just now.
 func (p *play) transfer(strike, int) (func() error, error) {
 	n := max(p.owner(), 0)
+	p.world.note(func() { p.world.keeper = -1 })
 	return nil, p.world.alter(func() error {
 		p.ask(context.Background(), n, "cluster", "transfer")
 		return nil

@@ -139,11 +139,7 @@ func (o options) episode(ctx context.Context, e episode, t *tally, say func(stri
 }
 
 func (o options) rounds(ctx context.Context, e episode, t *tally, say func(string, ...any)) (left []round, err error) {
-	what := "three nodes"
-	if e.witness {
-		what = "two nodes and a witness"
-	}
-	say("%s  episode %d: %s", clock(time.Now()), e.number, what)
+	say("%s  episode %d: %v", clock(time.Now()), e.number, e.lineup)
 	p, err := begin(o.bin, o.limit, e, t, say)
 	if err != nil {
 		return nil, err
@@ -158,9 +154,7 @@ func (o options) rounds(ctx context.Context, e episode, t *tally, say func(strin
 			return nil, nil
 		}
 		wrong := p.round(r)
-		if e.witness {
-			t.witnessed++
-		}
+		t.clusters[e.lineup]++
 		if len(wrong) == 0 {
 			continue
 		}

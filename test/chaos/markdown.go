@@ -52,7 +52,8 @@ func report(o outing, t *tally) string {
 	row("version", "%s", o.version)
 	row("machine", "%s", o.machine)
 	row("seed", "%d", o.seed)
-	row("**faults**", "**%d** in %d rounds, %d of them with faults that overlap, %d in a cluster with a witness", t.faults, t.rounds, t.overlapped, t.witnessed)
+	row("**faults**", "**%d** in %d rounds, %d of them with faults that overlap, %d in a cluster with a witness, %d in one of two nodes",
+		t.faults, t.rounds, t.overlapped, t.clusters[witness], t.clusters[pair])
 	row("**violations**", "**%d**", len(t.violations))
 	row("well again after the last healing", "%s", spread(t.healing))
 	row("without a holder where one was due, the longest of each round", "%s; %d is the limit", spread(t.worst), o.limit.Milliseconds())

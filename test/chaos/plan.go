@@ -54,25 +54,60 @@ func (r round) has(kind string) bool {
 
 // episode is a part of a plan that has a cluster of its own.
 type episode struct {
-	number  int
-	witness bool
-	rounds  []round
+	number int
+	lineup lineup
+	rounds []round
+}
+
+// lineup is what a plan is played on.
+type lineup uint8
+
+const (
+	three   lineup = iota
+	witness        // two nodes and a witness
+	pair           // two nodes, which decide by evidence when one is gone
+)
+
+func (c lineup) String() string {
+	return [...]string{"three nodes", "two nodes and a witness", "two nodes with fallback"}[c]
+}
+
+// nodes is how many it has.
+func (c lineup) nodes() int {
+	if c == pair {
+		return 2
+	}
+	return 3
 }
 
 // Sizes of the parts of a plan.
 const (
 	perEpisode = 100 // faults
+	perPair    = 30  // of an episode with two nodes, where many of them take seconds
 	witnessed  = 4   // each so many-th episode has a witness
+	paired     = 5   // each so many-th episode has two nodes
 )
+
+// clusterOf is what the episodes are played on.
+func clusterOf(episode int) (c lineup, faults int) {
+	switch {
+	case episode%paired == 0:
+		return pair, perPair
+	case episode%witnessed == 0:
+		return witness, perEpisode
+	}
+	return three, perEpisode
+}
 
 // planOf is a pure function of the seed. A longer plan begins as a shorter one.
 func planOf(seed uint64, faults int) (episodes []episode) {
 	r := rand.New(rand.NewPCG(seed, 0x70656e))
 	for number := 0; number < faults; {
 		e := episode{number: len(episodes) + 1}
-		e.witness = e.number%witnessed == 0
-		for end := min(number+perEpisode, faults); number < end; {
-			next := roundOf(r, e.witness)
+		size := 0
+		e.lineup, size = clusterOf(e.number)
+		for end := min(number+size, faults); number < end; {
+			next := roundOf(r, e.lineup)
 			next.episode = e.number
 			for i := range next.strikes {
 				number++
@@ -86,25 +121,29 @@ func planOf(seed uint64, faults int) (episodes []episode) {
 }
 
 // roundOf draws one fault, or up to three that overlap.
-func roundOf(r *rand.Rand, witness bool) round {
-	first := strikeOf(r, witness, false)
+func roundOf(r *rand.Rand, c lineup) round {
+	first := strikeOf(r, c, false)
 	all := []strike{first}
-	roles := r.Perm(3)
+	roles := r.Perm(c.nodes())
 	if !first.kind.alone {
 		for range r.IntN(3) {
-			s := strikeOf(r, witness, true)
+			s := strikeOf(r, c, true)
 			s.at = between(r, 0, all[len(all)-1].lasts+200*time.Millisecond) + all[len(all)-1].at
 			all = append(all, s)
 		}
 	}
 	aim(all, roles)
-	return round{strikes: all}
+	return round{strikes: slices.DeleteFunc(all, func(s strike) bool { return s.kind.aimed && s.role == nobody })}
 }
 
 // aim gives each fault a node of its own: what a process suffers twice at once it
-// suffers once. What only a holder can suffer has the first choice.
+// suffers once. What only a holder can suffer has the first choice. Where there are
+// more faults than nodes, some get none.
 func aim(all []strike, roles []int) {
-	free := map[role]bool{holder: true, second: true, third: true}
+	free := map[role]bool{}
+	for _, n := range roles {
+		free[holder+role(n)] = true
+	}
 	for i := range all {
 		all[i].role = nobody
 		if all[i].kind.atHolder && free[holder] {
@@ -121,9 +160,9 @@ func aim(all []strike, roles []int) {
 }
 
 // strikeOf draws a kind by its weight.
-func strikeOf(r *rand.Rand, witness, beside bool) strike {
+func strikeOf(r *rand.Rand, c lineup, beside bool) strike {
 	fits := func(k *kind) bool {
-		return (!beside || !k.alone && !k.first) && (!witness || !k.full)
+		return (!beside || !k.alone && !k.first) && k.in(c)
 	}
 	total := 0
 	for i := range kinds {

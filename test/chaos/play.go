@@ -38,9 +38,12 @@ type play struct {
 // registers is a service that nobody uses, but for its settings.
 const registers = "service regs\nlisten 81\nserver 0 address 10.0.1.1 port 81\n"
 
+// gateway is the clients' router. Two nodes ask it whether they are on the network.
+const gateway = "10.0.0.100"
+
 // begin builds the network and waits until the cluster serves all clients.
 func begin(bin string, limit time.Duration, e episode, t *tally, say func(string, ...any)) (p *play, err error) {
-	l, err := lab.New(lab.Config{})
+	l, err := lab.New(lab.Config{Nodes: e.lineup.nodes()})
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +57,15 @@ func begin(bin string, limit time.Duration, e episode, t *tally, say func(string
 // prepare makes the nodes a cluster. Without the hash only the replicated table
 // tells where a client belongs.
 func (p *play) prepare(bin string, limit time.Duration) (err error) {
-	if p.Cluster, err = p.NewCluster(bin, "no hash", "timing lan", strings.TrimSuffix(registers, "\n")); err != nil {
+	lines := []string{"no hash", "timing lan", strings.TrimSuffix(registers, "\n")}
+	if p.episode.lineup == pair {
+		lines = append(lines, "gateway "+gateway)
+	}
+	if p.Cluster, err = p.NewCluster(bin, lines...); err != nil {
 		return err
 	}
 	last := p.Nodes[len(p.Nodes)-1]
-	if p.episode.witness {
+	if p.episode.lineup == witness {
 		text := strings.Replace(p.Config, " "+last.Addr.String()+"\n", " "+last.Addr.String()+":witness\n", 1)
 		for _, n := range p.Nodes {
 			if err := os.WriteFile(filepath.Join(n.Dir, "pen.cfg"), []byte(text), 0o644); err != nil {
@@ -71,7 +78,7 @@ func (p *play) prepare(bin string, limit time.Duration) (err error) {
 			return err
 		}
 	}
-	p.world = newWorld(len(p.Nodes), p.episode.witness)
+	p.world = newWorld(p.episode.lineup)
 	if err := p.Start(p.Nodes...); err != nil {
 		return err
 	}
@@ -128,7 +135,7 @@ const notWell = "the episode ends here"
 func (p *play) look(r round, from, healed, well time.Time, wrong *[]string) {
 	to := time.Now()
 	s := p.watch.Sight(p.judge.since, to)
-	v := p.judge.look(s, p.world.dues(p.judge.since, to), to)
+	v := p.judge.look(s, p.world.dues(p.judge.since, to), p.world.excuses(), to)
 	*wrong = append(*wrong, v.wrong...)
 	p.tally.round(r, v, from, healed, well)
 	p.say("         %s", v.summary(from, healed, well))

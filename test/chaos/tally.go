@@ -13,8 +13,8 @@ type tally struct {
 	mu         sync.Mutex // guards the rest
 	faults     int
 	rounds     int
-	witnessed  int // rounds with a witness
-	overlapped int // rounds with more than one fault
+	clusters   [pair + 1]int // rounds
+	overlapped int           // rounds with more than one fault
 	kinds      map[string]*kindTally
 	healing    []time.Duration // from the last healing until the cluster was well
 	worst      []time.Duration // without a holder where one was due, per round

@@ -99,15 +99,17 @@ func (p *play) well() error {
 		if why = unwell(all, p.Nodes); why != "" {
 			continue
 		}
-		if n := p.owner(); n < 0 || !strings.HasPrefix(holderOf(all[0]), p.Nodes[n].Addr.String()+":") {
+		n := p.owner()
+		if n < 0 || !strings.HasPrefix(holderOf(all[0]), p.Nodes[n].Addr.String()+":") {
 			why = fmt.Sprintf("%s holds the address, as the nodes say, and node number %d answers for it", holderOf(all[0]), n+1)
 			continue
 		}
 		p.world.note(func() {
-			for n := range p.world.nodes {
-				m := &p.world.nodes[n]
-				m.sure, m.unfit = true, all[n].damped()
+			for i := range p.world.nodes {
+				m := &p.world.nodes[i]
+				m.sure, m.unfit = true, all[i].damped()
 			}
+			p.world.keeper = n
 		})
 		return nil
 	}

@@ -13,6 +13,15 @@ type world struct {
 	cuts   map[int][]way // by the number of the fault
 	busy   int           // changes under way
 	phases []phase
+
+	pair   bool
+	muted  bool // two nodes do not hear each other on the cluster's port, and in ARP they do
+	joined bool // two nodes hear each other
+	// keeper is the one of two nodes that has the address and keeps it when the
+	// other is gone; -1: not known.
+	keeper int
+	apart  time.Time // since when both of two may come to hold it; zero: they can not
+	doubt  []span    // in which both did maybe hold it, and nobody is to blame
 }
 
 // machine is a node as it was left.
@@ -28,21 +37,34 @@ type machine struct {
 	life int // how often its program was started or its data taken away
 }
 
-// way is a direction between two nodes.
+// way is a direction between two nodes, or a node and the clients.
 type way struct{ from, to int }
+
+// gatewaySide is the clients, and the gateway among them, in a way.
+const gatewaySide = -1
 
 // phase is what was due since a moment, until the next one.
 type phase struct {
 	since time.Time
-	due   bool
+	due   need
 }
 
-func newWorld(nodes int, witness bool) *world {
-	w := &world{nodes: make([]machine, nodes), cuts: map[int][]way{}}
+// need is whether somebody has to hold the address.
+type need uint8
+
+const (
+	none need = iota
+	soon
+	late // after one of two nodes has found out that it is alone
+)
+
+func newWorld(c lineup) *world {
+	nodes := c.nodes()
+	w := &world{nodes: make([]machine, nodes), cuts: map[int][]way{}, pair: c == pair, joined: true, keeper: -1}
 	for i := range w.nodes {
 		w.nodes[i] = machine{running: true, linked: true}
 	}
-	w.nodes[nodes-1].witness = witness
+	w.nodes[nodes-1].witness = c == witness
 	return w
 }
 
@@ -72,7 +94,18 @@ func (w *world) note(f func()) {
 
 // mark begins a phase. It is called with mu held.
 func (w *world) mark() {
-	w.phases = append(w.phases, phase{time.Now(), w.busy == 0 && w.due()})
+	p := phase{since: time.Now()}
+	if w.pair {
+		w.markPair(p.since)
+	}
+	switch {
+	case w.busy > 0:
+	case w.pair:
+		p.due = w.duePair()
+	case w.due():
+		p.due = soon
+	}
+	w.phases = append(w.phases, p)
 }
 
 // due tells whether somebody has to hold the address: a majority of sure nodes hear
@@ -136,9 +169,15 @@ type span struct{ from, to time.Time }
 
 func (s span) length() time.Duration { return s.to.Sub(s.from) }
 
+// duty is a span in which somebody had to hold the address.
+type duty struct {
+	span
+	late bool // it may take the time that one of two nodes needs
+}
+
 // dues are the spans between two moments in which nothing changed and somebody had
 // to hold the address. What is before is forgotten.
-func (w *world) dues(from, to time.Time) (all []span) {
+func (w *world) dues(from, to time.Time) (all []duty) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, p := range w.phases {
@@ -150,8 +189,8 @@ func (w *world) dues(from, to time.Time) (all []span) {
 		if begin.Before(from) {
 			begin = from
 		}
-		if p.due && begin.Before(end) {
-			all = append(all, span{begin, end})
+		if p.due != none && begin.Before(end) {
+			all = append(all, duty{span{begin, end}, p.due == late})
 		}
 	}
 	for len(w.phases) > 1 && w.phases[1].since.Before(to) {

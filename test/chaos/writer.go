@@ -99,6 +99,9 @@ func (w *writer) close() []string {
 	for key := range keys {
 		n := key % len(w.p.Nodes)
 		e, ok := w.behind(n, key)
+		for end := time.Now().Add(equalTime); !ok && time.Now().Before(end); e, ok = w.behind(n, key) {
+			time.Sleep(50 * ms) // the machine may have paused, and the lease with it
+		}
 		if !ok {
 			return []string{fmt.Sprintf("%q can not be changed on %s of a cluster that is well", barrier, w.p.Nodes[n].Name)}
 		}
@@ -203,7 +206,7 @@ func (w *writer) tell(n int, line string) (value int, o outcome) {
 		return 0, refused
 	case err != nil || text == "":
 		return 0, unknown
-	case strings.HasSuffix(text, "the change was not applied"):
+	case strings.HasSuffix(text, "the change was not applied"), strings.HasPrefix(text, "error: no quorum (fallback): nothing was changed"):
 		return 0, refused
 	case strings.Contains(text, "this node does not have it yet"):
 		return 0, unknown
