@@ -88,6 +88,7 @@ type Node struct {
 	later   atomic.Uint64              // generation that has overtaken this node; zero: none
 
 	recoveries chan recovery
+	afresh     chan struct{} // a later generation is to be taken up, see overtaken
 
 	mu       sync.Mutex // guards what follows
 	founded  bool
@@ -124,7 +125,7 @@ func Open(cfg Config) (*Node, error) {
 
 func openNode(cfg Config) (_ *Node, err error) {
 	n := &Node{
-		recoveries: make(chan recovery), cfg: cfg, log: cfg.Log, born: time.Now(), machine: newMachine(), why: "not ready yet",
+		recoveries: make(chan recovery), afresh: make(chan struct{}, 1), cfg: cfg, log: cfg.Log, born: time.Now(), machine: newMachine(), why: "not ready yet",
 		formed: make(chan struct{}), current: make(chan struct{}), led: make(chan struct{}, 1), down: make(chan struct{}), changed: make(chan struct{}),
 		heir: map[uint64]releasedTerm{}, notes: map[ID]heardNote{}, release: map[ID]*ReleaseConn{}, out: map[ID]ID{},
 	}
@@ -354,7 +355,9 @@ func (n *Node) take(ctx context.Context) error {
 	}
 	p := n.former.now()
 	n.wire.SetFormation(p.Formation, p.Generation)
-	err = n.reduce() // of a recovery that has not ended
+	if err = n.takeUp(); err == nil {
+		err = n.reduce() // of a recovery that has not ended
+	}
 	var k *core
 	if err == nil {
 		k, err = n.enter(founds, n.quiet)
@@ -365,7 +368,9 @@ func (n *Node) take(ctx context.Context) error {
 			return nil
 		}
 		n.health.reopen()
-		if err = n.begin(*r); err == nil {
+		if r.done == nil {
+			err = n.takeUp()
+		} else if err = n.begin(*r); err == nil {
 			err = n.reduce()
 		}
 		if err == nil {
@@ -374,7 +379,9 @@ func (n *Node) take(ctx context.Context) error {
 			n.mu.Unlock()
 			k, err = n.enter(false, n.cfg.Heartbeat) // as after a start
 		}
-		r.done <- err
+		if r.done != nil {
+			r.done <- err
+		}
 	}
 	return err
 }
@@ -419,8 +426,8 @@ func (n *Node) enter(founds bool, quiet time.Duration) (*core, error) {
 	return k, nil
 }
 
-// live takes part until ctx ends, or until somebody asks for a recovery: raft has
-// ended then.
+// live takes part until ctx ends, or until somebody asks for a recovery or a later
+// generation is to be taken up: raft has ended then.
 func (n *Node) live(ctx context.Context, k *core) *recovery {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -430,6 +437,9 @@ func (n *Node) live(ctx context.Context, k *core) *recovery {
 		select {
 		case r := <-n.recoveries:
 			wanted = &r
+			end()
+		case <-n.afresh:
+			wanted = &recovery{}
 			end()
 		case <-ctx.Done():
 		}

@@ -13,7 +13,7 @@ import (
 // recovery is a request that take carries out between two lives of raft.
 type recovery struct {
 	by   string
-	done chan error // has room for the outcome
+	done chan error // has room for the outcome; nil: nobody asks, another's recovery is to be taken up
 }
 
 // Recover makes this node the only member of a new generation of its cluster,
