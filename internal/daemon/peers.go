@@ -63,15 +63,16 @@ func peersOf(peers []config.Peer) (all []cluster.Peer) {
 	return all
 }
 
-// examineList tells why the list of a file can not be taken: a start would refuse
-// it, and it is not the one that counts already.
+// examineList tells why the list of a file, with the rule that the file has for it,
+// can not be taken: a start would refuse it, and it is not the one that counts already.
 func (m *member) examineList(plan *config.Plan) error {
-	now := *m.local.Load()
-	if !slices.Contains(now.Differs(plan.Local.Membership), "peers") {
+	now, file := *m.local.Load(), plan.Local.Membership
+	if !slices.Contains(now.Differs(file), "peers") && now.QuorumLoss == file.QuorumLoss {
 		return nil
 	}
 	then := now
-	then.Membership = followed(now.Membership, plan.Local.Membership)
+	then.Membership = followed(now.Membership, file)
+	then.QuorumLoss = file.QuorumLoss // also where it waits for a start
 	known := mistakes(plan.View, now)
 	var errs []error
 	for _, what := range mistakes(plan.View, then) {

@@ -28,6 +28,8 @@ func TestAListComesWithItsRule(t *testing.T) {
 		{name: "a pair grows", now: of(2, "fallback"), file: of(3, "hold")},
 		{name: "a pair grows, nothing said", now: of(2, "fallback"), file: of(3, "")},
 		{name: "the rule was forgotten", now: of(2, "fallback"), file: of(3, "fallback"), err: "quorum_loss fallback is for two peers, and here are 3"},
+		{name: "a rule for another list", now: of(3, ""), file: of(3, "fallback"), err: "quorum_loss fallback is for two peers, and here are 3: the others could agree without this node; say hold"},
+		{name: "a rule that changes nothing", now: of(3, ""), file: of(3, "hold")},
 		{name: "a pair is left", now: of(3, ""), file: of(2, ""), fallback: true},
 		{name: "a pair is left that wants an outage", now: of(3, ""), file: of(2, "hold")},
 		{name: "the rule alone waits for a start", now: of(2, "fallback"), file: of(2, "hold"), fallback: true},
