@@ -173,7 +173,7 @@ var clusterWord = Word{
 	Args: []Arg{
 		{Name: "WHAT", Type: TypeEnum, Among: []string{"json", "digest", "diff", "log", "transfer", "drain", "undrain", "rehearse", "backup", "restore", "remove", "recover", "force"}, Optional: true},
 		{Name: "NODE", Type: TypeText, Optional: true},
-		{Name: "HOW", Type: TypeEnum, Among: []string{"force", "clients"}, Optional: true},
+		{Name: "force|clients", Type: TypeText, Optional: true},
 	},
 	Help: "tell about the cluster, or act on it",
 	more: []string{
