@@ -129,11 +129,15 @@ func reachOf(command any) (term, index uint64) {
 // SetAlone says what the others should hear of this node while it holds without
 // a quorum; the zero value when it does not. They hear it at once.
 func (n *Node) SetAlone(a Alone) {
+	k := n.core.Load()
 	n.mu.Lock()
 	same := n.alone == a
+	if k != nil && n.alone == (Alone{}) && !same && !a.Incumbent {
+		n.noteTaken(k.id, a)
+	}
 	n.alone = a
 	n.mu.Unlock()
-	if k := n.core.Load(); k != nil && !same {
+	if k != nil && !same {
 		k.links.announce()
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Move is a change of the leader.
+// Move is a change of the leader, or of who holds the address without one.
 type Move struct {
 	From string    `json:"from"` // ids
 	To   string    `json:"to"`
@@ -27,6 +27,7 @@ const (
 	MoveSilent   = "silent"
 	MoveStart    = "start" // the new leader had heard of none since it started
 	MoveTimer    = "raft's own timer"
+	MoveFallback = "fallback: without a quorum" // nobody was elected
 )
 
 // lead is what a leader says about its leadership.
@@ -115,6 +116,19 @@ func (n *Node) noteLeader(k *core) {
 	}
 	n.leader = m.To
 	n.log.Info("leader", "leader", id, "member", n.named(idOf(id)), "term", m.Term, "reason", m.Reason)
+}
+
+// noteTaken counts that this node has taken the address without a quorum, from who
+// led before. If it is elected later, that is no other move. It is called with mu held.
+func (n *Node) noteTaken(self string, a Alone) {
+	m := Move{From: n.leader, To: self, At: a.Since, Term: a.Term, Reason: MoveFallback}
+	if m.From == m.To {
+		return
+	}
+	if n.leader = m.To; m.From != "" {
+		n.moves++
+		n.last = m
+	}
 }
 
 // explain takes the word of a leader about the last move. It is called with mu held.

@@ -61,7 +61,7 @@ type NodeStatus struct {
 	Applied    uint64         `json:"applied"`
 	Contact    time.Time      `json:"contact"` // last word of the leader
 	Since      time.Time      `json:"since"`   // of the leadership, as the leader says once it has been heard; zero: nobody leads
-	Moves      int            `json:"moves"`   // changes of the leader since this node started
+	Moves      int            `json:"moves"`   // changes of the leader, or of who holds without one, since this node started
 	LastMove   Move           `json:"last_move"`
 	Lease      Lease          `json:"lease"`
 	Members    []MemberStatus `json:"members"`
