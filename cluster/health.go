@@ -36,12 +36,13 @@ type health struct {
 	good  time.Time // when something was last written
 	short error     // why there is no room for the next file of the log
 	since time.Time // of short
+	seen  time.Time // when somebody last looked; zero: nobody looks regularly
 }
 
 // deed is one thing that is being done to the disk.
 type deed struct {
 	op, path string
-	since    time.Time
+	since    time.Time // later than it was by the time in which this process did not run
 	err      error // why it did not work the last time
 }
 
@@ -140,6 +141,7 @@ func (h *health) try(op, path string, do func() error) error {
 
 func (h *health) done(d *deed) {
 	h.mu.Lock()
+	h.pass(time.Now())
 	delete(h.deeds, d)
 	h.mu.Unlock()
 	if took := time.Since(d.since); (d.err != nil || took >= diskPatience) && !h.closed() {
@@ -155,10 +157,41 @@ type diskFault struct {
 
 func (f *diskFault) Error() string { return f.text }
 
+// watch says that from now on somebody looks each diskLook, until unwatch.
+func (h *health) watch(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen = now
+}
+
+func (h *health) unwatch() { h.watch(time.Time{}) }
+
+// pass takes note that it is now. A gap in which nobody has looked is one in which
+// this process did not run, as when it or its machine was stopped: that is not the
+// disk's time, of which the gap counts as two looks. It is called with mu held.
+func (h *health) pass(now time.Time) {
+	if h.seen.IsZero() || now.Before(h.seen) {
+		return
+	}
+	later := func(since time.Time) time.Time {
+		from := h.seen
+		if since.After(from) {
+			from = since
+		}
+		return since.Add(max(0, now.Sub(from)-2*diskLook))
+	}
+	for d := range h.deeds {
+		d.since = later(d.since)
+	}
+	h.since = later(h.since)
+	h.seen = now
+}
+
 // fault is what is wrong with the disk, if that has lasted for diskPatience.
 func (h *health) fault(now time.Time) *diskFault {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.pass(now)
 	var worst *deed
 	for d := range h.deeds {
 		if now.Sub(d.since) >= diskPatience && (worst == nil || d.since.Before(worst.since)) {

@@ -80,6 +80,40 @@ func TestHealthStall(t *testing.T) {
 	})
 }
 
+// TestHealthOfAStoppedProcess: time in which this process did not run is not the
+// disk's. What it does not take afterwards is.
+func TestHealthOfAStoppedProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealth("/d", quiet())
+		done := make(chan error)
+		go func() {
+			done <- h.step("sync", "/d/log", func() error { time.Sleep(20 * time.Second); return nil })
+		}()
+		synctest.Wait()
+		h.watch(time.Now())
+		time.Sleep(8 * time.Second) // nobody looks
+		if f := h.fault(time.Now()); f != nil {
+			t.Errorf("at once after 8 s of standing still: %v", f)
+		}
+		for range 17 {
+			time.Sleep(diskLook)
+			if f := h.fault(time.Now()); f != nil {
+				t.Fatalf("%v before two seconds of running", f)
+			}
+		}
+		time.Sleep(diskLook)
+		if f := h.fault(time.Now()); f == nil || f.text != "disk: a sync takes 2 s" {
+			t.Errorf("after two seconds of running: %+v", f)
+		}
+		h.unwatch()
+		time.Sleep(5 * time.Second)
+		if f := h.fault(time.Now()); f == nil || f.text != "disk: a sync takes 7 s" {
+			t.Errorf("unwatched: %+v", f)
+		}
+		must(t, <-done)
+	})
+}
+
 // TestHealthEnd: nothing waits for the disk when the node ends.
 func TestHealthEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -42,6 +42,8 @@ func (n *Node) watchDisk(ctx context.Context, k *core) {
 	}()
 	tick := time.NewTicker(diskLook)
 	defer tick.Stop()
+	n.health.watch(time.Now())
+	defer n.health.unwatch()
 	was := ""
 	for {
 		select {
