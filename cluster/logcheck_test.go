@@ -242,3 +242,63 @@ func FuzzLogPapers(f *testing.F) {
 		}
 	})
 }
+
+// TestRaftLogWithoutItsLastFile: a node that was killed, and whose last file is gone,
+// does not start with what is left. A file that was to be begun may be missing.
+func TestRaftLogWithoutItsLastFile(t *testing.T) {
+	refused := func(dir, path string) {
+		t.Helper()
+		must(t, os.Remove(path))
+		got, err := reached(t, dir)
+		if want := path + ": it is gone, and entries were in it: it is damaged: take the cluster's directory away"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("it starts with %d entries: got %v, want %q", got, err, want)
+		}
+	}
+	meta := func(dir string, change func(p *logPapers)) {
+		t.Helper()
+		path := filepath.Join(dir, logMetaName)
+		b, err := os.ReadFile(path)
+		must(t, err)
+		p, err := parseLogPapers(b)
+		must(t, err)
+		change(&p)
+		b, err = p.text()
+		must(t, err)
+		must(t, os.WriteFile(path, b, 0o600))
+	}
+	for _, older := range []bool{false, true} {
+		dir, path, _ := keptLog(t, 2, true)
+		if older { // that has not noted it
+			meta(dir, func(p *logPapers) { p.Closed, p.Begun = 0, "" })
+		} else {
+			meta(dir, func(p *logPapers) { p.Closed = 0 })
+		}
+		refused(dir, path)
+	}
+	// Of several files the last.
+	dir := t.TempDir()
+	s, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger())
+	must(t, err)
+	for i := range uint64(2) {
+		l := entry(i+1, 1)
+		l.Data = bytes.Repeat([]byte("x"), segmentBytes)
+		must(t, s.StoreLog(l))
+	}
+	must(t, s.DeleteRange(2, 2))
+	killed := func() (string, []string) {
+		to := t.TempDir()
+		must(t, os.CopyFS(to, os.DirFS(dir)))
+		files, err := filepath.Glob(filepath.Join(to, "*.wal"))
+		must(t, err)
+		return to, files
+	}
+	fresh, files := killed() // nothing is in the last one
+	must(t, os.Remove(files[len(files)-1]))
+	again, err := openWAL(fresh, newHealth(fresh, quiet()), hclog.NewNullLogger())
+	must(t, err)
+	must(t, again.Close())
+	must(t, s.StoreLog(entry(2, 2)))
+	used, files := killed()
+	refused(used, files[len(files)-1])
+	must(t, s.Close())
+}

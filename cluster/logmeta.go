@@ -36,6 +36,8 @@ type logPapers struct {
 	// Closed is the last entry that the log had when it was closed in order; 0: it
 	// was not, or its end was cut since.
 	Closed uint64 `json:",omitempty"`
+	// Begun is the last file that entries are in: it was there, and must be.
+	Begun string `json:",omitempty"`
 }
 
 const (
@@ -156,6 +158,38 @@ func (m *logMeta) checkEnd(last uint64) error {
 	return fmt.Errorf("%s: the log ended with entry %d when it was closed, and ends with entry %d now: %w", name, m.held.Closed, last, errLogDamaged)
 }
 
+// begun notes that a file has something on the disk, before that is promised.
+func (m *logMeta) begun(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held.Begun == name {
+		return nil
+	}
+	p := m.held
+	p.Begun = name
+	return m.save(p)
+}
+
+// checkFiles refuses a log whose last file is gone. The package that writes the log
+// takes it for one that was to be begun when a crash came, and begins it: a voter
+// would have forgotten what it has promised. It was to be begun if nothing was ever
+// synced in it, and it is not the first, which is there before the ballot is.
+func (m *logMeta) checkFiles(dir string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.held.Segments)
+	if n == 0 {
+		return nil
+	}
+	name := segmentName(m.held.Segments[n-1])
+	path := filepath.Join(dir, name)
+	first := m.held.NextSegmentID == 1 && exists(filepath.Join(dir, ballotName))
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (first || m.held.Begun == name) {
+		return fmt.Errorf("%s: it is gone, and entries were in it: %w", path, errLogDamaged)
+	}
+	return nil
+}
+
 // Load is of types.MetaStore.
 func (m *logMeta) Load(string) (types.PersistentState, error) { return m.state(), nil }
 
@@ -163,7 +197,7 @@ func (m *logMeta) Load(string) (types.PersistentState, error) { return m.state()
 func (m *logMeta) CommitState(s types.PersistentState) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.save(logPapers{PersistentState: s, Stable: m.held.Stable})
+	return m.save(logPapers{PersistentState: s, Stable: m.held.Stable, Begun: m.held.Begun})
 }
 
 // GetStable is of types.MetaStore.

@@ -56,10 +56,10 @@ func openLog(dir string, h *health, logger hclog.Logger) (_ *walStore, err error
 	if s.meta, err = openLogMeta(dir, h); err != nil {
 		return nil, err
 	}
-	if err = checkLog(dir, s.meta.state()); err != nil {
+	if err = errors.Join(s.meta.checkFiles(dir), checkLog(dir, s.meta.state())); err != nil {
 		return nil, err
 	}
-	s.WAL, err = wal.Open(dir, wal.WithMetaStore(s.meta), wal.WithSegmentFiler(walsegment.NewFiler(dir, logFiles{walfs.New(), h})),
+	s.WAL, err = wal.Open(dir, wal.WithMetaStore(s.meta), wal.WithSegmentFiler(walsegment.NewFiler(dir, logFiles{walfs.New(), h, s.meta.begun})),
 		wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
 	if err != nil {
 		return nil, err

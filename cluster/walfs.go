@@ -18,6 +18,7 @@ import (
 type logFiles struct {
 	*walfs.FS
 	health *health
+	begun  func(name string) error // is told before the first sync of a file counts
 }
 
 // Create is of types.VFS.
@@ -37,7 +38,7 @@ func (l logFiles) Create(dir, name string, size uint64) (f types.WritableFile, e
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{WritableFile: f, path: path, health: l.health}, nil
+	return &logFile{WritableFile: f, path: path, health: l.health, begun: l.begun}, nil
 }
 
 func ignoreMissing(err error) error {
@@ -53,7 +54,7 @@ func (l logFiles) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{WritableFile: f, path: filepath.Join(dir, name), health: l.health}, nil
+	return &logFile{WritableFile: f, path: filepath.Join(dir, name), health: l.health, begun: l.begun}, nil
 }
 
 // logFile is a file of the log. It is written by one goroutine.
@@ -61,7 +62,8 @@ type logFile struct {
 	types.WritableFile
 	path   string
 	health *health
-	fresh  []written // since the last sync
+	begun  func(name string) error // nil: it was told
+	fresh  []written               // since the last sync
 }
 
 type written struct {
@@ -109,9 +111,15 @@ func (f *logFile) Sync() error {
 		failed = failed || err != nil
 		return err
 	})
-	if err == nil {
-		clear(f.fresh)
-		f.fresh = f.fresh[:0]
+	if err != nil {
+		return err
+	}
+	clear(f.fresh)
+	f.fresh = f.fresh[:0]
+	if f.begun != nil {
+		if err = f.begun(filepath.Base(f.path)); err == nil {
+			f.begun = nil
+		}
 	}
 	return err
 }
