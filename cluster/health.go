@@ -43,7 +43,7 @@ type health struct {
 type deed struct {
 	op, path string
 	since    time.Time // later than it was by the time in which this process did not run
-	err      error // why it did not work the last time
+	err      error     // why it did not work the last time
 }
 
 const (
