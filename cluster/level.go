@@ -21,6 +21,7 @@ type knower struct {
 	name  string
 	heard bool
 	knows state.Level
+	at    netip.AddrPort
 }
 
 // commonLevel is the level that all know, newest at the most, and who keeps it
@@ -40,6 +41,20 @@ func commonLevel(all []knower, newest state.Level) (level state.Level, waits []s
 	return level, waits
 }
 
+// distinct adds the address to names that more than one has.
+func distinct(all []knower, self string) []knower {
+	count := map[string]int{self: 1}
+	for _, k := range all {
+		count[k.name]++
+	}
+	for i, k := range all {
+		if at := k.at.String(); count[k.name] > 1 && k.name != at {
+			all[i].name += " (" + at + ")"
+		}
+	}
+	return all
+}
+
 // knowers are the other members and listed nodes.
 func (n *Node) knowers(k *core) (all []knower) {
 	n.mu.Lock()
@@ -49,7 +64,7 @@ func (n *Node) knowers(k *core) (all []knower) {
 		seen = append(seen, at)
 		all = append(all, knower{
 			name:  cmp.Or(h.hello.Name, at.String()),
-			heard: known && n.alive(h.hello.Node, h.at), knows: state.Level(h.hello.StateVersion),
+			heard: known && n.alive(h.hello.Node, h.at), knows: state.Level(h.hello.StateVersion), at: at,
 		})
 	}
 	for _, s := range k.raft.GetConfiguration().Configuration().Servers {
@@ -68,7 +83,7 @@ func (n *Node) knowers(k *core) (all []knower) {
 			add(heardNote{}, false, p.Addr)
 		}
 	}
-	return all
+	return distinct(all, n.cfg.Node)
 }
 
 // raise proposes the level that all know, if it is higher than that of the

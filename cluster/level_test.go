@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,15 +24,34 @@ func TestLevelThatAllKnow(t *testing.T) {
 		waits []string
 	}{
 		{"alone", nil, 3, nil},
-		{"all new", []knower{{"b", true, 3}, {"c", true, 4}}, 3, nil},
-		{"one between", []knower{{"b", true, 3}, {"c", true, 2}}, 2, []string{"c knows up to 2"}},
-		{"one says nothing of it", []knower{{"b", true, 0}}, 1, []string{"b knows up to 1"}},
-		{"one is away", []knower{{"b", false, 3}, {"c", true, 2}}, 1, []string{"b is not heard of", "c knows up to 2"}},
+		{"all new", []knower{{name: "b", heard: true, knows: 3}, {name: "c", heard: true, knows: 4}}, 3, nil},
+		{"one between", []knower{{name: "b", heard: true, knows: 3}, {name: "c", heard: true, knows: 2}}, 2, []string{"c knows up to 2"}},
+		{"one says nothing of it", []knower{{name: "b", heard: true, knows: 0}}, 1, []string{"b knows up to 1"}},
+		{"one is away", []knower{{name: "b", heard: false, knows: 3}, {name: "c", heard: true, knows: 2}}, 1, []string{"b is not heard of", "c knows up to 2"}},
 	} {
 		got, waits := commonLevel(c.all, 3)
 		if got != c.want || !slices.Equal(waits, c.waits) {
 			t.Errorf("%s: got %d %q, want %d %q", c.name, got, waits, c.want, c.waits)
 		}
+	}
+}
+
+func TestNodesOfOneNameAreTold(t *testing.T) {
+	at := func(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+	_, waits := commonLevel(distinct([]knower{
+		{name: "vm", heard: true, knows: 1, at: at("10.0.0.12:7951")},
+		{name: "vm", heard: true, knows: 1, at: at("10.0.0.13:7951")},
+		{name: "lb4", heard: true, knows: 1, at: at("10.0.0.14:7951")},
+		{name: "lb1", at: at("10.0.0.15:7951")},
+		{name: "10.0.0.16:7951", at: at("10.0.0.16:7951")},
+		{name: "10.0.0.16:7951", at: at("10.0.0.16:7951")},
+	}, "lb1"), 2)
+	want := []string{
+		"vm (10.0.0.12:7951) knows up to 1", "vm (10.0.0.13:7951) knows up to 1", "lb4 knows up to 1",
+		"lb1 (10.0.0.15:7951) is not heard of", "10.0.0.16:7951 is not heard of", "10.0.0.16:7951 is not heard of",
+	}
+	if !slices.Equal(waits, want) {
+		t.Errorf("got %q, want %q", waits, want)
 	}
 }
 
