@@ -26,7 +26,8 @@ type Change struct {
 // from level 2 on.
 func (v *View) Changes() []Change { return slices.Clip(v.changes) }
 
-// Ops returns the operations of the change, without those that More counts.
+// Ops returns the operations of the change, without those that More counts. A change
+// with neither has set known clients only.
 func (c Change) Ops() []Op {
 	r := &coder{buf: c.ops, reading: true}
 	var all []Op
@@ -58,7 +59,9 @@ func settles(o Op) bool {
 	return false
 }
 
-// record remembers a command that was applied. As with requests the array behind
+// record remembers a command that was applied. Known clients that somebody sets have
+// no room here, nor fit in a line: only that it was done is remembered, without
+// operations, if there is a Stamp, and Command.By has to say how many. As with requests the array behind
 // the changes is shared with earlier views.
 func (v *View) record(c Command) {
 	if v.Level() < 2 {
@@ -66,9 +69,13 @@ func (v *View) record(c Command) {
 	}
 	change := Change{Time: v.Time, By: c.By}
 	w := &coder{}
+	stamped, clients := false, false
 	for _, o := range c.Ops {
-		if s, ok := o.(Stamp); ok {
-			change.Time = s.Wall
+		switch o := o.(type) {
+		case Stamp:
+			change.Time, stamped = o.Wall, true
+		case SetClients:
+			clients = true
 		}
 		if !settles(o) {
 			continue
@@ -80,7 +87,7 @@ func (v *View) record(c Command) {
 			change.More++
 		}
 	}
-	if len(w.buf)+change.More == 0 {
+	if len(w.buf)+change.More == 0 && !(clients && stamped) {
 		return
 	}
 	if len(w.buf) > 0 {

@@ -86,6 +86,23 @@ func TestChangesAreRemembered(t *testing.T) {
 	}
 }
 
+// TestKnownClientsThatAreSetAreAChange: a backup that differs in its clients only is
+// restored like any other.
+func TestKnownClientsThatAreSetAreAChange(t *testing.T) {
+	m := New()
+	m.Apply(Command{By: "the leader", Ops: []Op{SetLevel{2}}})
+	clients := SetClients{"", []Visit{{client(1), None, 0}, {client(2), None, 0}}}
+	m.Apply(Command{By: "restore of /b: 2 clients", Ops: []Op{clients, Stamp{7000}}})
+	m.Apply(Command{By: "a reload that finds nothing", Ops: []Op{Stamp{8000}}})
+	all := restored(t, saved(t, m)).View().Changes()
+	if len(all) != 2 {
+		t.Fatalf("got %d changes, want 2: %v", len(all), all)
+	}
+	if c := all[1]; c.By != "restore of /b: 2 clients" || c.Time != 7000 || len(c.Ops())+c.More != 0 {
+		t.Errorf("got %d by %s: %v and %d more", c.Time, c.By, c.Ops(), c.More)
+	}
+}
+
 func TestChangesHaveABound(t *testing.T) {
 	m := New()
 	m.Apply(Command{Ops: []Op{SetLevel{2}}})

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -71,6 +72,9 @@ func readBackup(b []byte) (h backupHead, v *state.View, err error) {
 	rest, ok := bytes.CutPrefix(b, []byte(backupMagic))
 	switch {
 	case !ok && bytes.HasPrefix(b, []byte(backupName)):
+		if line, _, _ := bytes.Cut(b[:min(len(b), headMax)], []byte("\n")); bytes.HasSuffix(line, []byte("\r")) {
+			return h, nil, errors.New("its line ends were changed on the way here, as when text is copied: take another copy, as it is")
+		}
 		return h, nil, errors.New("its format is newer than this program: restore it with a newer one")
 	case !ok:
 		return h, nil, errors.New("it is no backup of pen")
@@ -125,7 +129,7 @@ func (d *daemon) backupWord(_ context.Context, q question) error {
 		Cluster: d.local.Load().Cluster, Version: d.version, Time: time.Now().UTC().Truncate(time.Second),
 		Index: snap.Index(), Level: v.Level(), Clients: q.word(2) == "clients",
 	}
-	if err := replaceable(path); err != nil {
+	if err := cmp.Or(d.ownFile(path), replaceable(path)); err != nil {
 		return refuse(q.w, fmt.Errorf("backup: %w", err))
 	}
 	if err := config.SaveSecret(path, func(w io.Writer) error { return writeBackup(w, h, snap) }); err != nil {
@@ -185,7 +189,11 @@ func (d *daemon) restore(ctx context.Context, by, path string, force bool) (stri
 		known, clients, left = knownClients(v, state.MaxCommand-len(settings)-headMax)
 		ops = append(ops, known...)
 	}
-	by = "restore of " + path + ", " + by
+	what := "restore of " + path
+	if h.Clients {
+		what += fmt.Sprintf(": %d clients", clients)
+	}
+	by = what + ", " + by
 	if err := d.propose(ctx, by[:min(len(by), state.MaxText/2)], ops, func(*config.Local) {}); err != nil {
 		return "", err
 	}

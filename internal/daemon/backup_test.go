@@ -73,6 +73,7 @@ func TestBackupThatIsRefused(t *testing.T) {
 		"empty":               {nil, "it is no backup of pen"},
 		"something else":      {[]byte("listen 80\n"), "it is no backup of pen"},
 		"a later format":      {sealed("pen backup 2\n", backupHead{}, nil), "its format is newer than this program: restore it with a newer one"},
+		"other line ends":     {bytes.ReplaceAll(good, []byte("\n"), []byte("\r\n")), "its line ends were changed on the way here, as when text is copied: take another copy, as it is"},
 		"one bit":             {flipped, "it is damaged"},
 		"cut":                 {good[:len(good)-1], "it is damaged"},
 		"longer":              {append(bytes.Clone(good), 0), "it is damaged"},

@@ -148,6 +148,9 @@ func (m *member) changeText(c *state.Change) string {
 	if c.More > 0 {
 		words = append(words, fmt.Sprintf("and %d more", c.More))
 	}
+	if len(words) == 0 {
+		words = append(words, "known clients")
+	}
 	return whenAndWho(c) + ": " + strings.Join(words, "; ")
 }
 

@@ -265,6 +265,9 @@ func (d *daemon) write(_ context.Context, q question) error {
 	if file == "" {
 		return refuse(q.w, errors.New("there is no file to write to: name one, or start with -F FILE"))
 	}
+	if err := d.ownFile(file); err != nil {
+		return refuse(q.w, fmt.Errorf("write: %w", err))
+	}
 	if err := config.Save(file, d.state.View(), *local, time.Now()); err != nil {
 		return refuse(q.w, err)
 	}
@@ -289,7 +292,9 @@ func (d *daemon) report(service string) *report {
 func (d *daemon) status(_ context.Context, q question) error {
 	err := errors.New("no file for the status page: see web_stats")
 	if file := d.local.Load().WebStats; file != "" {
-		err = writePage(file, d.report(q.Service))
+		if err = d.ownFile(file); err == nil {
+			err = writePage(file, d.report(q.Service))
+		}
 	}
 	if err != nil {
 		q.w.WriteString("Unable to create webstats\n")
@@ -337,7 +342,11 @@ func writeInPlace(file string, r *report) error {
 func (d *daemon) tell(ctx context.Context) {
 	d.settle(ctx)
 	if file := d.local.Load().WebStats; file != "" {
-		if err := writePage(file, d.report(state.DefaultService)); err != nil {
+		err := d.ownFile(file)
+		if err == nil {
+			err = writePage(file, d.report(state.DefaultService))
+		}
+		if err != nil {
 			d.log.Error("status page", "file", file, "err", err)
 		}
 		return
