@@ -41,6 +41,10 @@ type guardian struct {
 	conns    []*os.File // ours; the guard has copies
 	stale    bool       // the guard does not have conns yet
 	reported report     // the last one
+	deadline int64      // of the newest order that was sent
+	lapsed   uint64     // the newest order that was sent after the deadline of the one before
+	fires    uint64     // how often guards said that they took the addresses away
+	timely   uint64     // fires, when nothing was late last
 }
 
 // guardCommand is this program again, as it was when it was started: another
@@ -176,12 +180,19 @@ func (g *guardian) listen(fd int, heard chan<- struct{}) {
 func (g *guardian) hear(r report) {
 	g.mu.Lock()
 	first := g.reported.Seq == 0
-	news := r.Fired != g.reported.Fired || r.Err != g.reported.Err
+	fired := r.Fired != g.reported.Fired
+	news := fired || r.Err != g.reported.Err
+	if fired {
+		g.fires++
+	}
 	g.reported, g.answered = r, r.Seq
 	if g.answered == g.seq {
 		g.asked = time.Time{}
 	} else {
 		g.asked = time.Now()
+	}
+	if !g.late() {
+		g.timely = g.fires
 	}
 	g.mu.Unlock()
 	if news {
@@ -191,6 +202,25 @@ func (g *guardian) hear(r report) {
 		g.changed()
 	}
 }
+
+// taken counts how often the addresses were taken away because this process was
+// silent, and this time, too, if that can be so: the deadline has passed, and the
+// guard has not answered an order that came after it. The kernel may tell of it
+// before the guard does.
+func (g *guardian) taken() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.late() {
+		return max(g.fires, g.timely+1)
+	}
+	return g.fires
+}
+
+// late tells whether the guard may have acted, or may be about to, and has not said
+// yet whether it did. It is called with mu held.
+func (g *guardian) late() bool { return g.overdue() || g.lapsed > g.answered }
+
+func (g *guardian) overdue() bool { return g.deadline != 0 && bootTime() >= g.deadline }
 
 // silent reports a guard that has let an order wait for too long.
 func (g *guardian) silent() bool {
@@ -227,9 +257,14 @@ func (g *guardian) tell(o order) {
 		return // numbers, addresses and bytes always can be written
 	}
 	// A guard that does not read is found by silent.
-	if unix.Sendmsg(g.fd, b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == nil {
-		g.stale = false
+	if unix.Sendmsg(g.fd, b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) != nil {
+		return
 	}
+	g.stale = false
+	if g.overdue() {
+		g.lapsed = g.seq
+	}
+	g.deadline = o.Deadline
 }
 
 // numbers gives the descriptors. File.Fd would make them blocking, and with

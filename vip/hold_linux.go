@@ -170,25 +170,36 @@ func (v *VIP) reconcile(hold bool) (all bool, err error) {
 	return err == nil && !paused, err
 }
 
-// add counts and names what others have removed. False: not yet, it has just been
-// added. That is no error: who has to fight for an address still is its holder.
+// added is when an address was last added, and how often the guard had taken the
+// addresses by then.
+type added struct {
+	at    time.Time
+	taken uint64
+}
+
+// add counts and names what others have removed; of what our own guard has removed
+// the guard tells. False: not yet, it has just been added. That is no error: who
+// has to fight for an address still is its holder.
 func (v *VIP) add(to placed) (done bool, err error) {
 	last, had := v.put[to.Addr]
-	if wait := again - time.Since(last); had && wait > 0 {
+	if wait := again - time.Since(last.at); had && wait > 0 {
 		time.AfterFunc(wait, func() { kick(v.addressKick) })
 		return false, nil
 	}
+	taken := v.guard.taken() // asked before: it was gone by then
 	if err := putAddress(to); err != nil {
 		return false, err
 	}
 	now := time.Now()
-	v.put[to.Addr] = now
+	v.put[to.Addr] = added{now, taken}
 	if had {
+		v.whole = false // and has to be announced
+	}
+	if had && taken <= last.taken {
 		v.learn(func(_ *facts, s *State) { s.Readded++ })
 		if times, ok := v.readds.allow(now); ok {
 			v.log.Warn("an address was removed by others and added again; a network manager must leave it alone", "vip", to.Addr, "iface", to.Link.Name, "times", times)
 		}
-		v.whole = false // and has to be announced
 	}
 	return true, nil
 }

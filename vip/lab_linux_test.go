@@ -150,6 +150,16 @@ func node() int {
 				f.Close()
 			}
 			say(word{Text: "free"})
+		case "hush": // the guard hears nothing
+			v.guard.mu.Lock()
+			fd := v.guard.fd
+			v.guard.fd = -1
+			v.guard.mu.Unlock()
+			time.Sleep(l.Stand)
+			v.guard.mu.Lock()
+			v.guard.fd = fd
+			v.guard.mu.Unlock()
+			say(word{Text: "hush"})
 		case "announce":
 			v.Announce()
 		case "quit":

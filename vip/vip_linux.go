@@ -96,7 +96,7 @@ type VIP struct {
 	lost      error // interfaces that are not there
 	links     []link
 	have      []present
-	put       map[netip.Addr]time.Time // when we last added it, in this holding
+	put       map[netip.Addr]added // in this holding
 
 	mu        sync.Mutex // guards what is below
 	want      Want
@@ -142,7 +142,7 @@ func New(cfg Config) (*VIP, error) {
 	v := &VIP{
 		cfg: cfg, log: cfg.logger(), targets: targets, addrs: addressesOf(targets),
 		leaseKick: make(chan struct{}, 1), addressKick: make(chan struct{}, 1),
-		segments: map[string]*segment{}, put: map[netip.Addr]time.Time{},
+		segments: map[string]*segment{}, put: map[netip.Addr]added{},
 		changed: make(chan struct{}),
 	}
 	v.facts.clear = true

@@ -399,6 +399,26 @@ func TestGuardOfFrozenHolder(t *testing.T) {
 	}
 }
 
+// What the guard has taken away nobody else has removed, also when the kernel
+// tells of it first.
+func TestWhatTheGuardTookIsNotOfOthers(t *testing.T) {
+	l := newLab(t)
+	a := l.host(11)
+	a.start("10.9.0.100/24", "fd00:9::100/64")
+	a.hold(7, 200*time.Millisecond)
+	a.until("held", held)
+	for n := range 2 {
+		taken := fmt.Sprintf("times=%d", n+1)
+		a.ask(line{Do: "hush", Stand: 400 * time.Millisecond})
+		eventually(t, "the guard has taken the addresses", func() bool { return a.log.has("the guard has taken the addresses away") && a.log.has(taken) })
+		if s := a.until("held again", held); s.Readded != uint64(n) || a.log.has("removed by others") != (n > 0) {
+			t.Errorf("%d addresses removed by others, want %d: it was our guard", s.Readded, n)
+		}
+		must(t, a.nl.AddrDel(a.link("eth0"), &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(vip4, 32))}))
+		a.until("one that others removed is counted", func(s State) bool { return held(s) && s.Readded == uint64(n+1) })
+	}
+}
+
 // Without nf_tables the guard is what ends the answers.
 func TestGuardWithoutKernelLease(t *testing.T) {
 	l := newLab(t)
