@@ -87,7 +87,7 @@ func (v *View) record(c Command) {
 			change.More++
 		}
 	}
-	if len(w.buf)+change.More == 0 && !(clients && stamped) {
+	if len(w.buf)+change.More == 0 && (!clients || !stamped) {
 		return
 	}
 	if len(w.buf) > 0 {

@@ -127,6 +127,7 @@ func goldenOps() []Op {
 		SetLevel{2},
 		SetClients{"web", visits},
 		Stamp{-5},
+		RotateTickets{77, [32]byte{1, 31: 2}},
 	}
 }
 
