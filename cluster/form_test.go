@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"pen/state"
 )
 
@@ -270,6 +272,10 @@ func TestStateAfterCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := filepath.Join(c.path(0), "cluster", logDir)
+	log, err := openWAL(dir, newHealth(dir, quiet()), hclog.NewNullLogger()) // it is there before the papers say so
+	must(t, err)
+	must(t, log.Close())
 	p := a.papers
 	self := member{p.Node, c.peers[0].Addr}
 	f := newFormer(self.Addr, []netip.AddrPort{self.Addr}, nil, p, a.save, 0, slog.New(slog.DiscardHandler))
