@@ -49,6 +49,9 @@ func TestRecoveryAfterCrash(t *testing.T) {
 	c.start(2)
 	for _, i := range []int{1, 2} {
 		await(t, "who was left behind to know it", 10*time.Second, func() bool { return c.nodes[i].behind() != "" })
+		if s := c.nodes[i].Status(); s.Quorum || !strings.Contains(s.Out, "recovered without it, generation 2: remove the directory cluster") {
+			t.Errorf("who was left behind: quorum %v, out %q", s.Quorum, s.Out)
+		}
 		if err := c.nodes[i].Recover(t.Context(), "ann", "shop"); err == nil || !strings.Contains(err.Error(), "recovered without it") {
 			t.Errorf("recover on who was left behind: %v", err)
 		}
@@ -126,6 +129,12 @@ func TestListInPlace(t *testing.T) {
 		}
 		return false
 	})
+	if s := c.nodes[low].Status(); s.Quorum || s.Out != "removed by ann; it takes part again when it is started again" {
+		t.Errorf("who was removed: quorum %v, out %q", s.Quorum, s.Out)
+	}
+	if s := c.nodes[h].Status(); !s.Quorum || s.Out != "" {
+		t.Errorf("a member: quorum %v, out %q", s.Quorum, s.Out)
+	}
 	// Who holds becomes a witness: it hands over.
 	peers[h].Witness = true
 	set(peers...)

@@ -124,7 +124,11 @@ func (n *Node) whyNobody(err error) error {
 	if !errors.Is(err, ErrNoLeader) {
 		return err
 	}
-	if s := n.Status(); !s.Quorum && s.Voters > 0 {
+	s := n.Status()
+	if s.Out != "" {
+		return fmt.Errorf("%w: this node is not part of the cluster: %s", err, s.Out)
+	}
+	if !s.Quorum && s.Voters > 0 {
 		return fmt.Errorf("%w: no quorum, %d of %d voters are alive", err, s.Living, s.Voters)
 	}
 	return fmt.Errorf("%w: an election is under way", err)

@@ -163,7 +163,11 @@ func (n *Node) tellOut(members []MemberStatus) {
 			by = n.outBy
 		}
 		if m.Role == roleAbsent && by != "" {
-			m.Why = "removed by " + by + "; it takes part again when it is started again"
+			m.Why = removedBy(by)
 		}
 	}
+}
+
+func removedBy(by string) string {
+	return "removed by " + by + "; it takes part again when it is started again"
 }

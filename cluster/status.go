@@ -54,7 +54,8 @@ type NodeStatus struct {
 	Role       string         `json:"role"`   // of raft: Leader, Follower, Candidate; forming
 	Leader     string         `json:"leader"` // id; empty: none
 	Term       uint64         `json:"term"`
-	Quorum     bool           `json:"quorum"` // a majority of the voters is alive, this node's among them
+	Out        string         `json:"out,omitempty"` // why this node is not part of the cluster any more, or not yet, and what to do; empty: it is a member, or knows of no cluster
+	Quorum     bool           `json:"quorum"`        // a majority of the voters is alive, this node's among them
 	Voters     int            `json:"voters"`
 	Living     int            `json:"living"` // voters that are alive
 	Last       uint64         `json:"last"`
@@ -102,7 +103,7 @@ func (n *Node) Status() NodeStatus {
 	var absent []Member
 	for _, g := range n.gossip.Members() {
 		seen[g.ID] = g
-		if g.Listed && !slices.ContainsFunc(servers, func(r raft.Server) bool { return idOf(r.ID) == g.ID }) {
+		if (g.Listed || g.Self) && !slices.ContainsFunc(servers, func(r raft.Server) bool { return idOf(r.ID) == g.ID }) {
 			absent = append(absent, g)
 		}
 	}
@@ -142,8 +143,32 @@ func (n *Node) Status() NodeStatus {
 		})
 	}
 	n.tellOut(s.Members)
-	s.Quorum = s.Voters > 0 && s.Living >= s.Voters/2+1
+	s.Out = n.outside(servers)
+	s.Quorum = s.Voters > 0 && s.Living >= s.Voters/2+1 && s.Out == ""
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Self && s.Out != "" {
+			m.Eligible, m.Why = false, s.Out
+		}
+	}
 	return s
+}
+
+// outside tells why this node is none of the members, and what to do. What raft
+// knows here may be from before.
+func (n *Node) outside(servers []raft.Server) string {
+	if why := n.behind(); why != "" {
+		return why
+	}
+	n.mu.Lock()
+	by := n.outBy
+	n.mu.Unlock()
+	switch {
+	case by != "":
+		return removedBy(by)
+	case len(servers) > 0 && !slices.ContainsFunc(servers, func(s raft.Server) bool { return idOf(s.ID) == n.former.now().Node }):
+		return "not a member; if it is listed on the others it becomes one when they hear it"
+	}
+	return ""
 }
 
 // replaced tells of a node that is silent and no member that a member lives at its

@@ -166,6 +166,8 @@ func (p *picture) table(w io.Writer) error {
 
 func (p *picture) quorum() string {
 	switch {
+	case p.Out != "":
+		return "NOT PART OF THE CLUSTER: " + p.Out
 	case p.Voters == 0:
 		return "not formed yet, waiting for a majority of the peers"
 	case !p.Quorum && p.Alone != nil && p.Alone.Holder:
@@ -180,6 +182,9 @@ func (p *picture) quorum() string {
 
 // holder tells who has the address, since when and for how long it is certain.
 func (p *picture) holder() string {
+	if p.Out != "" {
+		return "holder unknown here; a node that is a member knows it"
+	}
 	var was string
 	for i := range p.Members {
 		m := &p.Members[i]
@@ -313,6 +318,10 @@ func (p *picture) heartbeat() time.Duration {
 
 func (p *picture) stateOf(m *cluster.MemberStatus) string {
 	switch {
+	case p.Out != "" && m.Self:
+		return "not in the cluster"
+	case p.Out != "":
+		return "unknown here"
 	case m.Holding && m.Alive && m.Fallback:
 		return "HOLDER(fallback)"
 	case m.Holding && m.Alive:
@@ -403,6 +412,9 @@ func (d *daemon) whose() string {
 		return ""
 	}
 	p := d.member.picture()
+	if p.Out != "" {
+		return "figures of " + p.name(p.Self.String()) + ", which is not part of the cluster: " + p.Out
+	}
 	text := "figures of " + p.name(p.Self.String()) + ", which stands by; "
 	for i := range p.Members {
 		if m := &p.Members[i]; m.Holding && m.Alive {

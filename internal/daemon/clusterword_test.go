@@ -97,6 +97,30 @@ refused 10.0.0.99, 4 times: wrong key: theirs is another (last 2s ago)
 	}
 }
 
+// TestClusterTableOfNoMember: who was removed, or left behind, claims to know nothing
+// of a quorum or a holder.
+func TestClusterTableOfNoMember(t *testing.T) {
+	p := three()
+	p.Out, p.Quorum, p.Leader, p.Moves = "removed by ann; it takes part again when it is started again", false, "", 0
+	p.Members[0].Leader, p.Members[0].Holding = false, false
+	self := &p.Members[1]
+	self.Role, self.Eligible, self.Why = "absent", false, p.Out
+	p.Members = p.Members[:2]
+	want := `cluster shop, seen from pen2: NOT PART OF THE CLUSTER: removed by ann; it takes part again when it is started again
+holder unknown here; a node that is a member knows it
+moves 0 since this node started
+clients 1234
+state level 2
+
+NODE   ROLE    STATE               ADDRESS         PRIO  APPLIED  LAG  ELIGIBLE                                                          VERSION  FILE
+pen1   voter   unknown here        10.0.0.11:7950  0     99       0    yes                                                               1.0      same
+pen2*  absent  not in the cluster  10.0.0.12:7950  0     99       0    no: removed by ann; it takes part again when it is started again  1.0      same
+`
+	if diff := cmp.Diff(want, tableOf(t, p)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNodesOfOneNameAreCalledByTheirAddress(t *testing.T) {
 	p := three()
 	for i := range p.Members {
