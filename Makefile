@@ -17,8 +17,8 @@ try: build ## one node at work: three servers, six clients, one failure
 
 test: peers lint race ## everything that must hold before a change is merged
 
-race: ## the whole suite under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race -timeout 20m ./...
+race: ## the whole suite under the race detector (needs a C compiler); one package at a time, for many tests look at the clock
+	CGO_ENABLED=1 go test -race -timeout 20m -p 1 ./...
 
 lint: vet ## style and the import rules of .golangci.yml
 	go run $(GOLANGCI) run ./...
