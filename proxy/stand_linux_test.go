@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"pen/state"
 )
 
@@ -231,15 +233,23 @@ func name(word string) func(duplex) {
 
 const loopback = "127.0.0.1:0"
 
-// refusing returns an address where nobody listens.
+// refusing returns an address where nobody listens, and which nobody else is given.
 func refusing(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", loopback)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { unix.Close(fd) })
+	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, at)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(at.Addr), uint16(name.(*unix.SockaddrInet4).Port)).String()
 }
 
 // exchange writes a word and reads as much.

@@ -364,6 +364,7 @@ func TestProtocolsShareAPort(t *testing.T) {
 // Nobody else gets the port, though our own sockets share it.
 func TestSecondUDPListenerIsRefused(t *testing.T) {
 	s := newUDP(t, Options{Loops: 3}, 0, datagrams(t, loopback, called("a")))
+	s.call().ask("x", "a x") // its loops are there then
 	other := newStill(t, Options{}, 0)
 	_, err := other.opts.Propose(t.Context(), state.Command{Ops: []state.Op{
 		state.Set{Option: state.OptProtocol, Value: state.Int(int(state.UDP))},
