@@ -93,6 +93,13 @@ func newStill(t testing.TB, opts Options, conns int, servers ...string) *stand {
 	return s
 }
 
+// leave leaves so few places from the next change on.
+func (s *stand) leave(conns int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = conns
+}
+
 // start runs the proxy until the test ends.
 func (s *stand) start() {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -214,7 +214,7 @@ func TestTLSConnectionsAreListedAndClosed(t *testing.T) {
 // At conn_max clients wait in the backlog until a goroutine gives a place back.
 func TestTLSPlacesAreFilledAgain(t *testing.T) {
 	s := newSafe(t, Options{}, backend(t, loopback, echo))
-	s.conns = 1
+	s.leave(1)
 	s.set(state.OptIdle, state.Int(60)) // has the proxy look at its settings
 	for range 3 {
 		first := s.connect(s.client())
@@ -617,7 +617,7 @@ func TestTLSTicketKeyIsProposedOnce(t *testing.T) {
 // Who does not go on with his handshake does not keep others out.
 func TestTLSSlowHandshakes(t *testing.T) {
 	s := newSafe(t, Options{Loops: 2}, backend(t, loopback, echo))
-	s.conns = 20
+	s.leave(20)
 	s.set(state.OptIdle, state.Int(60))
 	for range 40 {
 		io.WriteString(s.dial(), "\x16\x03\x01")
