@@ -88,7 +88,7 @@ func TestMoreSlotsAtRunTime(t *testing.T) {
 	io.WriteString(c, "waiting")
 	time.Sleep(20 * time.Millisecond)
 	s.mu.Lock()
-	s.leave(600)
+	s.conns = 600
 	s.mu.Unlock()
 	s.set(state.OptConnMax, state.Int(600))
 	if _, err := io.ReadFull(c, make([]byte, 7)); err != nil {

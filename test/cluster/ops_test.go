@@ -194,7 +194,7 @@ func TestBackup(t *testing.T) {
 	if got := s.same(t, "timeout"); !strings.Contains(got, "7") {
 		t.Errorf("timeout after it: %s", got)
 	}
-	matches(t, "log", s.same(t, "cluster", "log", "1"), ` restore of `+copied+`, control .*: timeout 7; tracking \d+$`)
+	matches(t, "log", s.same(t, "cluster", "log", "1"), ` restore of `+copied+`: \d+ clients, control .*: timeout 7; tracking \d+$`)
 	for client, server := range s.servers(t) {
 		if before[client] != server {
 			t.Errorf("client %d: got %s, want %s as before", client, server, before[client])
