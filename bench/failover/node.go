@@ -42,8 +42,8 @@ type nodeProcess struct {
 	out *json.Decoder
 }
 
-// startNode starts one. It is killed when ctx ends.
-func startNode(ctx context.Context, o nodeOrders) (*nodeProcess, error) {
+// startNode starts one on the processor that is its own. It is killed when ctx ends.
+func startNode(ctx context.Context, o nodeOrders, on division) (*nodeProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -52,9 +52,9 @@ func startNode(ctx context.Context, o nodeOrders) (*nodeProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv := []string{"chrt", "--other", "0", self}
+	argv := []string{"taskset", "--cpu-list", on.leader, "chrt", "--other", "0", self}
 	if o.Index > 0 {
-		argv[1] = "--idle"
+		argv = []string{"taskset", "--cpu-list", on.others, "chrt", "--idle", "0", self}
 	}
 	n := &nodeProcess{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
 	n.Env = append(os.Environ(), nodeEnv+"="+string(text))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,9 @@ func TestMain(m *testing.M) {
 }
 
 func TestNewcomers(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs two processors")
+	}
 	r, err := newcomersFor(t.Context(), time.Second, io.Discard)
 	if err != nil {
 		t.Fatal(err)
