@@ -148,18 +148,25 @@ func (b *bench) tasks() []task {
 	everybody := []string{ours, original, haproxy, spliced, nginx}
 	var tasks []task
 	for _, c := range loadCases {
-		tasks = append(tasks, task{
+		t := task{
 			Name: c.Name, Proxies: c.contenders(),
 			Measure: func(ctx context.Context, p contestant) (sample, error) { return b.measure(ctx, c, &p) },
-			Direct:  func(ctx context.Context) (sample, error) { return b.measure(ctx, c, nil) },
-		})
+		}
+		if !c.Load.secure() { // the backend talks no TLS
+			t.Direct = func(ctx context.Context) (sample, error) { return b.measure(ctx, c, nil) }
+		}
+		tasks = append(tasks, t)
 	}
 	for _, conns := range idleSizes {
 		tasks = append(tasks, task{
 			Name: idleCase(conns), Proxies: everybody,
-			Measure: func(ctx context.Context, c contestant) (sample, error) { return b.idle(ctx, conns, &c) },
+			Measure: func(ctx context.Context, c contestant) (sample, error) { return b.idle(ctx, conns, &c, false) },
 		})
 	}
+	tasks = append(tasks, task{
+		Name: idleTLSCase, Proxies: []string{ours, haproxy, nginx},
+		Measure: func(ctx context.Context, c contestant) (sample, error) { return b.idle(ctx, idleTLS, &c, true) },
+	})
 	tasks = append(tasks, task{
 		Name: "start", Proxies: everybody,
 		Measure: func(ctx context.Context, c contestant) (sample, error) { return b.start(ctx, &c) },

@@ -25,16 +25,20 @@ type loadCase struct {
 // flows tells whether it is datagrams that go to and fro.
 func (c loadCase) flows() bool { return c.Backend == packet }
 
-// contenders are the proxies that are asked: those that pass on datagrams.
+// contenders are the proxies that are asked: those that pass on datagrams, or that
+// people let end TLS.
 func (c loadCase) contenders() []string {
-	if c.flows() {
+	switch {
+	case c.flows():
 		return []string{ours, original}
+	case c.Load.secure():
+		return []string{ours, haproxy, nginx}
 	}
 	return []string{ours, original, haproxy, spliced, nginx}
 }
 
 // bulk tells whether bytes count, not operations.
-func (c loadCase) bulk() bool { return c.Load == receive || c.Load == send }
+func (c loadCase) bulk() bool { return c.Load.bulk() }
 
 var loadCases = []loadCase{
 	{"connrate", echo, connects, 64},
@@ -46,11 +50,19 @@ var loadCases = []loadCase{
 	{"up1", sink, send, 1},
 	{"up8", sink, send, 8},
 	{"up64", sink, send, 64},
+	{"tlsrate", echo, connectsTLS, 64},
+	{"tlsdown8", source, receiveTLS, 8},
 }
 
 // idleSizes are how many connections are held. Twenty thousand files, a common
 // limit, are two for each of nine thousand connections and some to spare.
 var idleSizes = []int{3000, 9000}
+
+// idleTLS is how many connections of TLS are held.
+const idleTLS = 1000
+
+// idleTLSCase is the name of that case.
+const idleTLSCase = "tlsidle1000"
 
 func idleCase(conns int) string { return "idle" + strconv.Itoa(conns) }
 

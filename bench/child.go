@@ -65,7 +65,7 @@ func serveBackend(ctx context.Context, job backendJob, out *json.Encoder) error 
 }
 
 func serveLoad(ctx context.Context, job loadJob, out *json.Encoder) error {
-	l, err := newLoad(job)
+	l, err := newGenerator(job)
 	if err != nil {
 		return out.Encode(outcome{Error: err.Error()})
 	}
@@ -77,10 +77,24 @@ func serveLoad(ctx context.Context, job loadJob, out *json.Encoder) error {
 	if err := out.Encode(done); err != nil {
 		return err
 	}
-	if job.Mode == hold {
+	if job.Mode.holds() {
 		<-ctx.Done()
 	}
 	return nil
+}
+
+// generator plays clients.
+type generator interface {
+	run(ctx context.Context) (outcome, error)
+	close()
+}
+
+func newGenerator(job loadJob) (generator, error) {
+	if job.Mode.secure() {
+		debug.SetGCPercent(400) // package tls takes memory all the time
+		return newSecureLoad(job), nil
+	}
+	return newLoad(job)
 }
 
 // child tells whether this process is one, and does its work.

@@ -53,7 +53,11 @@ func haproxyConfig(kind haproxyKind, p place) string {
 		line("  option splice-response")
 	}
 	line("listen bench")
-	line("  bind %s", p.Listen)
+	if p.Certificate != "" {
+		line("  bind %s ssl crt %s ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256", p.Listen, p.Certificate)
+	} else {
+		line("  bind %s", p.Listen)
+	}
 	if kind == haproxyStick {
 		line("  balance roundrobin")
 		// A full table of haproxy's throws out a part of its entries: leave room.
@@ -97,7 +101,15 @@ func nginxConfig(p place) string {
 	}
 	line("  }")
 	line("  server {")
-	line("    listen %s;", p.Listen)
+	if p.Certificate != "" {
+		line("    listen %s ssl;", p.Listen)
+		line("    ssl_certificate %s;", p.Certificate)
+		line("    ssl_certificate_key %s;", p.Certificate)
+		line("    ssl_protocols TLSv1.3;")
+		line("    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;")
+	} else {
+		line("    listen %s;", p.Listen)
+	}
 	line("    proxy_pass servers;")
 	line("    proxy_connect_timeout 3s;")
 	line("    proxy_timeout 1h;")

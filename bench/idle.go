@@ -14,9 +14,9 @@ const settle = 300 * time.Millisecond
 // idle measures what a proxy takes for connections that do nothing. What it
 // takes once and for all, with the first few connections, is not counted: a
 // short load runs before.
-func (s *setup) idle(ctx context.Context, conns int, p *contestant) (sample, error) {
+func (s *setup) idle(ctx context.Context, conns int, p *contestant, secure bool) (sample, error) {
 	// Some slots more than connections: the warm-up's last may still be closing.
-	st, err := s.set(ctx, request{proxy: p, mode: echo, conns: conns + 100})
+	st, err := s.set(ctx, request{proxy: p, mode: echo, secure: secure, conns: conns + 100})
 	if err != nil {
 		return nil, err
 	}
@@ -24,6 +24,10 @@ func (s *setup) idle(ctx context.Context, conns int, p *contestant) (sample, err
 	clients := loadJob{FirstClient: firstClient, Clients: ordinaryClients, Time: 200 * time.Millisecond}
 	warm := clients
 	warm.Mode, warm.Conns = connects, atOnce
+	held := hold
+	if secure {
+		warm.Mode, held = connectsTLS, holdTLS
+	}
 	if _, err := st.run(warm); err != nil {
 		return nil, err
 	}
@@ -32,7 +36,7 @@ func (s *setup) idle(ctx context.Context, conns int, p *contestant) (sample, err
 	if err != nil {
 		return nil, err
 	}
-	clients.Mode, clients.Conns, clients.Time = hold, conns, 30*time.Second
+	clients.Mode, clients.Conns, clients.Time = held, conns, 30*time.Second
 	var after usage
 	err = st.begin(clients, func(h *helper) error {
 		var done outcome

@@ -21,7 +21,7 @@ const defaultConns = 500
 // measure sets a stage for the case and loads it once. Without a proxy the
 // clients talk to the backend.
 func (s *setup) measure(ctx context.Context, c loadCase, p *contestant) (sample, error) {
-	st, err := s.set(ctx, request{proxy: p, mode: c.Backend, conns: defaultConns})
+	st, err := s.set(ctx, request{proxy: p, mode: c.Backend, secure: c.Load.secure(), conns: defaultConns})
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (st *stage) measure(job loadJob) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := figures(done, job.Mode == receive || job.Mode == send)
+	s, err := figures(done, job.Mode.bulk())
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,21 @@ func TestConfigurationsNameEveryServer(t *testing.T) {
 	}
 }
 
+func TestEveryProxyIsGivenTheCertificate(t *testing.T) {
+	p := place{Dir: t.TempDir(), Listen: listenAddr, Servers: serverAddrs, Certificate: "/some/bench.pem"}
+	args, err := penArguments(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		ours: strings.Join(args, " "), haproxy: haproxyConfig(haproxyPlain, p), nginx: nginxConfig(p),
+	} {
+		if !strings.Contains(text, p.Certificate) {
+			t.Errorf("%s: no certificate in\n%s", name, text)
+		}
+	}
+}
+
 func TestPenIsAskedForDatagramsByAFlag(t *testing.T) {
 	for _, udp := range []bool{false, true} {
 		args, err := penArguments(place{Listen: listenAddr, Servers: serverAddrs, Conns: 500, UDP: udp})

@@ -3,15 +3,21 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // probe makes one connection, or flow of datagrams, and waits until something has come through it: a
 // listener alone may have nobody behind it yet.
-func probe(target netip.AddrPort, mode backendMode) error {
+func probe(target netip.AddrPort, mode backendMode, secure bool) error {
+	if secure {
+		return probeTLS(target)
+	}
 	kind := unix.SOCK_STREAM
 	if mode == packet {
 		kind = unix.SOCK_DGRAM
@@ -37,6 +43,16 @@ func probe(target netip.AddrPort, mode backendMode) error {
 		return fmt.Errorf("read from %s: %w", target, closedOr(err))
 	}
 	return nil
+}
+
+// probeTLS shakes hands. The server is connected to afterwards; that is not waited for.
+func probeTLS(target netip.AddrPort) error {
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{InsecureSkipVerify: true}}
+	conn, err := d.Dial("tcp", target.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // closedOr is err, or what the end of a stream means here.

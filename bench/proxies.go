@@ -21,6 +21,9 @@ type place struct {
 	Clients int // clients it must remember; 0: its default
 	Data    string
 	UDP     bool // datagrams, which only the pens are asked for
+	// Certificate is the file of the certificate and its key with which TLS of the
+	// clients is ended; empty: it is none of the proxy's business.
+	Certificate string
 }
 
 // proxy is one of the programs that are compared.
@@ -93,6 +96,9 @@ func penArguments(p place) ([]string, error) {
 	args := []string{"-f", "-x", strconv.Itoa(p.Conns)}
 	if p.UDP {
 		args = append(args, "-U")
+	}
+	if p.Certificate != "" {
+		args = append(args, "-E", p.Certificate, "-K", p.Certificate)
 	}
 	if p.Clients > 0 {
 		args = append(args, "-c", strconv.Itoa(p.Clients))

@@ -25,6 +25,8 @@ var goals = []goal{
 	{"bulk down, 64 connections, CPU time against haproxy", "down64", cpuEach, key{"", haproxy}, 0.40, "%.2f"},
 	{"bulk up, 8 connections, CPU time against haproxy", "up8", cpuEach, key{"", haproxy}, 0.40, "%.2f"},
 	{"bulk up, 64 connections, CPU time against haproxy", "up64", cpuEach, key{"", haproxy}, 0.40, "%.2f"},
+	{"TLS: connection with a full handshake, ECDSA, CPU time against haproxy", "tlsrate", cpuEach, key{"", haproxy}, 1.10, "%.2f"},
+	{"TLS: bulk down, 8 connections, AES-128-GCM, CPU time against haproxy", "tlsdown8", cpuEach, key{"", haproxy}, 0.70, "%.2f"},
 	{"idle connection, KiB", idleCase(9000), eachRSS, key{}, 0.2, "%.2f"},
 	{"idle connection, descriptors", idleCase(9000), eachFile, key{}, 2, "%.2f"},
 	{"connection, 1,000,000 known clients against 1,000", knownCase(1_000_000), cpuEach, key{knownCase(1000), ours}, 1.10, "%.2f"},
@@ -61,14 +63,17 @@ func (r reported) goals() string {
 
 func (r reported) idleTable() string {
 	t := newTable("proxy", "connections", "RSS before, MiB", "KiB for a connection", "descriptors for a connection")
-	for _, conns := range idleSizes {
-		c := idleCase(conns)
+	add := func(c, what string) {
 		for _, name := range r.names(c) {
 			k := key{c, name}
-			t.add(name, strconv.Itoa(conns), number(r.median(k, startRSS), "%.1f"),
+			t.add(name, what, number(r.median(k, startRSS), "%.1f"),
 				number(r.median(k, eachRSS), "%.2f"), number(r.median(k, eachFile), "%.2f"))
 		}
 	}
+	for _, conns := range idleSizes {
+		add(idleCase(conns), strconv.Itoa(conns))
+	}
+	add(idleTLSCase, strconv.Itoa(idleTLS)+" TLS")
 	return titled("Idle connections", t.text(), "")
 }
 

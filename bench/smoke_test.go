@@ -4,9 +4,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,9 +41,53 @@ func serveHere(t *testing.T, mode backendMode) netip.AddrPort {
 	return addr
 }
 
+// serveTLSHere is the same with a proxy in front that ends TLS.
+func serveTLSHere(t *testing.T, mode backendMode) netip.AddrPort {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "bench.pem")
+	if err := writeCertificate(file); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.LoadX509KeyPair(file, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := serveHere(t, mode)
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go relayTo(c, behind)
+		}
+	}()
+	return netip.MustParseAddrPort(ln.Addr().String())
+}
+
+// relayTo connects a client with a backend until one of them ends.
+func relayTo(c net.Conn, addr netip.AddrPort) {
+	defer c.Close()
+	b, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		return
+	}
+	defer b.Close()
+	go func() {
+		_, _ = io.Copy(b, c)
+		b.Close()
+	}()
+	_, _ = io.Copy(c, b)
+}
+
 func loadHere(t *testing.T, job loadJob) (outcome, error) {
 	t.Helper()
-	l, err := newLoad(job)
+	l, err := newGenerator(job)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +98,12 @@ func loadHere(t *testing.T, job loadJob) (outcome, error) {
 func TestEachLoadGetsSomethingDone(t *testing.T) {
 	for _, c := range loadCases {
 		t.Run(c.Name, func(t *testing.T) {
+			serve := serveHere
+			if c.Load.secure() {
+				serve = serveTLSHere
+			}
 			done, err := loadHere(t, loadJob{
-				Mode: c.Load, Target: serveHere(t, c.Backend), Conns: min(c.Conns, 8),
+				Mode: c.Load, Target: serve(t, c.Backend), Conns: min(c.Conns, 8),
 				FirstClient: firstClient, Clients: 4, Warm: 20 * time.Millisecond, Time: 80 * time.Millisecond,
 				Watch: []int{os.Getpid()},
 			})
@@ -82,6 +134,15 @@ func TestHoldOpensAllAndEnds(t *testing.T) {
 	}
 	if done.Ops != conns || done.Failures != 0 {
 		t.Errorf("got %d connections and %d failures, want %d and 0", done.Ops, done.Failures, conns)
+	}
+}
+
+func TestHoldTLSKeepsAllOpen(t *testing.T) {
+	l := newSecureLoad(loadJob{Mode: holdTLS, Target: serveTLSHere(t, echo), Conns: 20, Time: 30 * time.Second})
+	defer l.close()
+	done, err := l.run(t.Context())
+	if err != nil || done.Ops != 20 || len(l.held) != 20 {
+		t.Errorf("got %d connections, %d open, %v, want 20 of both", done.Ops, len(l.held), err)
 	}
 }
 

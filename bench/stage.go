@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -58,6 +59,7 @@ type stage struct {
 type request struct {
 	proxy   *contestant // nil: none
 	mode    backendMode
+	secure  bool // the proxy ends TLS
 	conns   int
 	clients int    // 0: the proxy's default
 	data    string // directory of ours with clients to know; empty: none
@@ -100,10 +102,17 @@ func (st *stage) fill(r request) error {
 	if r.proxy == nil {
 		return nil
 	}
-	args, err := r.proxy.Arguments(place{
+	p := place{
 		Dir: st.dir, Listen: listenAddr, Servers: serverAddrs, Conns: r.conns, Clients: r.clients, Data: r.data,
 		UDP: r.mode == packet,
-	})
+	}
+	if r.secure {
+		p.Certificate = filepath.Join(st.dir, "bench.pem")
+		if err := writeCertificate(p.Certificate); err != nil {
+			return err
+		}
+	}
+	args, err := r.proxy.Arguments(p)
 	if err != nil {
 		return err
 	}
@@ -112,7 +121,7 @@ func (st *stage) fill(r request) error {
 	if st.proxy, err = startProcess(st.ctx, st.proxyCPU, append([]string{r.proxy.Path}, args...)); err != nil {
 		return err
 	}
-	if err := st.await(r.mode); err != nil {
+	if err := st.await(r); err != nil {
 		return fmt.Errorf("%s: %w: %s", r.proxy.Name, err, st.proxy.last())
 	}
 	st.First = time.Since(started)
@@ -120,10 +129,10 @@ func (st *stage) fill(r request) error {
 }
 
 // await tries the proxy until it answers.
-func (st *stage) await(mode backendMode) error {
+func (st *stage) await(r request) error {
 	deadline := time.Now().Add(60 * time.Second)
 	for {
-		err := probe(st.target, mode)
+		err := probe(st.target, r.mode, r.secure)
 		switch {
 		case err == nil:
 			return nil

@@ -38,7 +38,20 @@ const (
 	receive   loadMode = "receive"   // takes all that comes
 	send      loadMode = "send"      // sends without end
 	hold      loadMode = "hold"      // one round trip each, then keeps them open until end of input
+
+	connectsTLS loadMode = "connectsTLS" // connect, full handshake, one round trip, close, over and over
+	receiveTLS  loadMode = "receiveTLS"  // takes all that comes
+	holdTLS     loadMode = "holdTLS"     // as hold
 )
+
+// secure tells whether the clients talk TLS, which the proxy ends.
+func (m loadMode) secure() bool { return m == connectsTLS || m == receiveTLS || m == holdTLS }
+
+// bulk tells whether bytes count, not operations.
+func (m loadMode) bulk() bool { return m == receive || m == send || m == receiveTLS }
+
+// holds tells whether connections are kept open when all is done.
+func (m loadMode) holds() bool { return m == hold || m == holdTLS }
 
 // loadJob is what the parent tells the load generator.
 type loadJob struct {
