@@ -124,7 +124,10 @@ func (g *guard) run() {
 			continue
 		}
 		// Everything that waits is read before anything is judged: a guard that was
-		// stopped for a while must not act on old news.
+		// stopped for a while must not act on old news. The clock is read before that:
+		// an order that was sent in time counts, however long we are kept from running
+		// in between.
+		now := bootTime()
 		for {
 			more, alive := g.receive()
 			if !alive {
@@ -135,7 +138,7 @@ func (g *guard) run() {
 				break
 			}
 		}
-		if g.overdue() {
+		if g.overdue(now) {
 			g.lapse()
 		}
 	}
@@ -152,8 +155,8 @@ func (g *guard) wait() bool {
 	return err == nil
 }
 
-func (g *guard) overdue() bool {
-	return g.last.Deadline != 0 && !g.done && bootTime() >= g.last.Deadline
+func (g *guard) overdue(now int64) bool {
+	return g.last.Deadline != 0 && !g.done && now >= g.last.Deadline
 }
 
 // receive takes one order. It reports whether there was one, and whether the

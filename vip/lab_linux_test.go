@@ -150,16 +150,8 @@ func node() int {
 				f.Close()
 			}
 			say(word{Text: "free"})
-		case "hush": // the guard hears nothing
-			v.guard.mu.Lock()
-			fd := v.guard.fd
-			v.guard.fd = -1
-			v.guard.mu.Unlock()
-			time.Sleep(l.Stand)
-			v.guard.mu.Lock()
-			v.guard.fd = fd
-			v.guard.mu.Unlock()
-			say(word{Text: "hush"})
+		case "hush":
+			say(word{Text: "hush", Err: text(hush(v.guard, l.Stand))})
 		case "announce":
 			v.Announce()
 		case "quit":
@@ -169,6 +161,39 @@ func node() int {
 			return 0
 		}
 	}
+}
+
+// hush lets the guard hear nothing more, from an order with a deadline on, until it
+// has taken the addresses away.
+func hush(g *guardian, atMost time.Duration) error {
+	fd, fires := -1, uint64(0)
+	until := func(ok func() bool) bool {
+		for end := time.Now().Add(atMost); ; time.Sleep(time.Millisecond) {
+			g.mu.Lock()
+			done := ok()
+			g.mu.Unlock()
+			if done || time.Now().After(end) {
+				return done
+			}
+		}
+	}
+	if !until(func() bool {
+		if g.fd < 0 || g.deadline == 0 || g.overdue() {
+			return false // a lease has ended, or the guard: the machine is busy
+		}
+		fd, fires, g.fd = g.fd, g.fires, -1
+		return true
+	}) {
+		return errors.New("no guard with a deadline")
+	}
+	fired := until(func() bool { return g.fires > fires })
+	g.mu.Lock()
+	g.fd = fd
+	g.mu.Unlock()
+	if !fired {
+		return fmt.Errorf("the guard has taken nothing away in %v", atMost)
+	}
+	return nil
 }
 
 func sayStates(v *VIP, say func(word)) {

@@ -309,15 +309,18 @@ func TestClientsOfKilledHolderAreTold(t *testing.T) {
 	l := newLab(t)
 	a := l.host(11)
 	a.do(line{Do: "reserve"})
-	a.start("10.9.0.100/24")
+	// A lease and a kernel lease that a busy machine does not miss.
+	a.do(line{Do: "config", Vips: []string{"10.9.0.100/24"}, Name: "lab", Lease: 2 * time.Second})
+	a.until("ready", func(s State) bool { return s.Fences == Fences{true, true} && s.Carrier })
 	a.ask(line{Do: "free"})
-	a.hold(7, time.Second)
+	a.hold(7, patienceOfTests)
 	a.until("held", held)
 	if w := a.ask(line{Do: "listen", Addr: "10.9.0.100:80"}); w.Err != "" {
 		t.Fatal(w.Err)
 	}
 	const clients = 300
 	ends := make(chan error, clients)
+	open := make([]net.Conn, 0, clients)
 	for range clients {
 		var c net.Conn
 		l.in(func() {
@@ -329,12 +332,15 @@ func TestClientsOfKilledHolderAreTold(t *testing.T) {
 		c.Read(make([]byte, 1))
 		defer c.Close()
 		go func() {
-			c.SetReadDeadline(time.Now().Add(3 * time.Second))
 			_, err := c.Read(make([]byte, 1))
 			ends <- err
 		}()
+		open = append(open, c)
 	}
 	a.signal(syscall.SIGKILL)
+	for _, c := range open {
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	}
 	mute := 0
 	for range clients {
 		if err := <-ends; errors.Is(err, context.DeadlineExceeded) || strings.Contains(fmt.Sprint(err), "timeout") {
@@ -393,6 +399,8 @@ func TestGuardOfFrozenHolder(t *testing.T) {
 	a.until("held again", held)
 	e.answersAfter(t, a, vip4, awake)
 
+	a.hold(7, patienceOfTests) // so that it has not ended by itself
+	e.answersAfter(t, a, vip4, time.Now())
 	a.signal(syscall.SIGKILL)
 	if got, want := said(), "released 7\n"; got != want {
 		t.Errorf("the guard said %q in all, want %q", got, want)
@@ -408,14 +416,18 @@ func TestWhatTheGuardTookIsNotOfOthers(t *testing.T) {
 	a.hold(7, 200*time.Millisecond)
 	a.until("held", held)
 	for n := range 2 {
-		taken := fmt.Sprintf("times=%d", n+1)
-		a.ask(line{Do: "hush", Stand: 400 * time.Millisecond})
-		eventually(t, "the guard has taken the addresses", func() bool { return a.log.has("the guard has taken the addresses away") && a.log.has(taken) })
-		if s := a.until("held again", held); s.Readded != uint64(n) || a.log.has("removed by others") != (n > 0) {
-			t.Errorf("%d addresses removed by others, want %d: it was our guard", s.Readded, n)
+		// For as long as it takes: a guard that got no turn for a while finds the next
+		// order before it has judged the last one, and then there is nothing to take.
+		if w := a.ask(line{Do: "hush", Stand: patienceOfTests / 2}); w.Err != "" {
+			t.Fatal(w.Err)
 		}
+		eventually(t, "the addresses are there again", func() bool { return a.has(vip4) && a.has(vip6) })
 		must(t, a.nl.AddrDel(a.link("eth0"), &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(vip4, 32))}))
-		a.until("one that others removed is counted", func(s State) bool { return held(s) && s.Readded == uint64(n+1) })
+		s := a.until("one that others removed is counted", func(s State) bool { return held(s) && s.Readded > uint64(n) })
+		if s.Readded != uint64(n+1) {
+			t.Errorf("%d addresses removed by others, want %d: the rest was our guard", s.Readded, n+1)
+		}
+		eventually(t, "it is in the log", func() bool { return a.log.has("removed by others") })
 	}
 }
 
@@ -439,12 +451,14 @@ func TestGuardWithoutKernelLease(t *testing.T) {
 
 	a.signal(syscall.SIGSTOP)
 	stopped := time.Now()
+	eventually(t, "the address is gone", func() bool { return !a.has(vip4) })
 	last := e.lastAnswer(a, vip4).Sub(stopped)
 	t.Logf("last answer %v after the stop, the lease was 300ms", last)
-	if last > 5*time.Second || a.has(vip4) {
+	if last > 5*time.Second {
 		t.Errorf("last answer %v after the stop", last)
 	}
 	a.signal(syscall.SIGCONT)
+	a.hold(7, patienceOfTests) // so that it has not ended by itself
 	a.until("held", bare)
 	addr, said := l.peer()
 	a.giveGuard(addr)
