@@ -49,6 +49,7 @@ type phase uint8
 
 const (
 	phaseFree    phase = iota
+	phaseHeader        // waits for the header that says for whom the client comes
 	phaseStarved       // waits for a descriptor to connect with
 	phaseBusy          // waits for room in the backlog of a server on a Unix socket
 	phaseConnecting
@@ -109,10 +110,12 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 	if ln.path != "" {
 		c.half[clientSide].flags |= exact
 	}
-	c.trial = f.begin(client, port, l.clock)
-	l.taste(c)
 	gen := c.half[clientSide].gen
-	l.choose(c)
+	if f.expects(client) {
+		l.await(c)
+	} else {
+		l.enter(c, ends{client: netip.AddrPortFrom(client, port)}, nil)
+	}
 	if c.half[clientSide].gen != gen {
 		return // it came to nothing
 	}
@@ -120,6 +123,19 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 		f.lost.Add(1)
 		l.close(c)
 	}
+}
+
+// enter looks for a server for a client of whom we know who he is. early is what he
+// has sent already, as far as it was read.
+func (l *loop) enter(c *conn, e ends, early []byte) {
+	c.trial = c.front.begin(c.client, e.client.Port(), l.clock)
+	n := 0
+	if len(early) > 0 || c.front.announces() {
+		n = l.prepare(c, e, early)
+		c.half[clientSide].read = uint64(len(early))
+	}
+	l.taste(c, n)
+	l.choose(c)
 }
 
 // tasteSize is how much of what a client has sent already is read before its
@@ -130,11 +146,17 @@ const tasteSize = 1 << 10
 // be read a moment later anyway; read now, it can go out to the server together
 // with the end of that handshake, which saves both a packet. Until then it is
 // held, whichever server it goes to in the end. The client is not being watched
-// yet: that begins with a report of what there is to read.
-func (l *loop) taste(c *conn) {
+// yet: that begins with a report of what there is to read. The first n bytes of the
+// buffer go before.
+func (l *loop) taste(c *conn, n int) {
 	h := &c.half[clientSide]
-	if n, _ := recv(h.fd, l.buf[:tasteSize]); n > 0 {
-		h.read += uint64(n)
+	if n < tasteSize {
+		if m, _ := recv(h.fd, l.buf[n:tasteSize]); m > 0 {
+			h.read += uint64(m)
+			n += m
+		}
+	}
+	if n > 0 {
 		h.held = l.pool.keep(l.buf[:n])
 	}
 }
@@ -146,7 +168,7 @@ func (l *loop) choose(c *conn) {
 		tg, ok := c.front.next(&c.trial, c.client, l.clock)
 		if !ok {
 			c.server = nil
-			if h := &c.half[clientSide]; h.held != nil {
+			if h := &c.half[clientSide]; h.read > 0 {
 				resetOnClose(h.fd) // something that it sent is lost
 			}
 			l.close(c)
@@ -261,6 +283,8 @@ func (l *loop) bindSource(fd int32, family int, source netip.Addr) {
 func (c *conn) deadline() tick {
 	set := c.front.settings.Load()
 	switch c.phase {
+	case phaseHeader:
+		return c.active + ticks(headerTime)
 	case phaseConnecting, phaseStarved, phaseBusy:
 		return c.active + ticks(time.Duration(max(set.Timeout, 1))*time.Second)
 	case phaseClosing:
@@ -286,6 +310,8 @@ func (l *loop) due(c *conn) {
 	switch {
 	case c.phase == phaseConnecting && late:
 		l.failed(c, unix.ETIMEDOUT)
+	case c.phase == phaseHeader && late:
+		l.spurn(c, spurnedHeaderTime)
 	case c.phase == phaseStarved && late:
 		c.front.lost.Add(1)
 		l.close(c)
@@ -327,6 +353,7 @@ func (l *loop) connected(c *conn) {
 			slog.String("service", f.name), slog.Int("slot", int(c.slot)),
 			slog.Any("client", c.client), slog.Any("backend", c.server))
 	}
+	l.join(c)
 	l.relay(c)
 }
 
@@ -356,6 +383,8 @@ func (l *loop) close(c *conn) {
 	f := c.front
 	l.credit(c)
 	switch {
+	case c.phase == phaseHeader:
+		f.unheard.Add(-1)
 	case c.server == nil:
 	case c.phase >= phaseOpen:
 		f.release(c.server)

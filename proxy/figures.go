@@ -178,10 +178,13 @@ func (p *Proxy) Stats(service string) ServiceStats {
 		s.Refused["full"], s.Refused["flood"] = full, flooded
 	}
 	if f.secure.Load() != nil {
-		for r := range spurnedReasons {
+		for r := range spurnedHeader {
 			s.Refused[r.String()] = f.spurned[r].Load()
 		}
 		s.Handshakes = f.shaking.underWay()
+	}
+	for r := spurnedHeader; r < spurnedReasons && f.settings.Load().ProxyIn != state.NoList; r++ {
+		s.Refused[r.String()] = f.spurned[r].Load()
 	}
 	s.Max, s.Used, s.Last = f.slots.figures()
 	s.Recent, s.RecentAge = f.memory.figures(p.opts.Clock.At(time.Now()))

@@ -20,8 +20,9 @@ import (
 type netConn struct {
 	engine    *netEngine
 	front     *front
-	client    netip.Addr
-	slot      int // number of the connection within its service
+	client    netip.Addr // changed under mu, before there is a trial
+	ends      ends       // as a header has told them; not known: there was none
+	slot      int        // number of the connection within its service
 	trial     trial
 	datagrams bool
 	cancel    context.CancelFunc // ends a connect under way
@@ -69,10 +70,10 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	if !e.add(c) {
 		c.reset()
 	}
-	if t := f.secure.Load(); t != nil {
+	if t := f.secure.Load(); t != nil || f.expects(client) {
 		e.work.Go(func() {
 			defer c.end()
-			c.terminate(ctx, t, port)
+			c.receive(ctx, t, port)
 		})
 		return
 	}
@@ -85,6 +86,23 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 			c.relay()
 		}
 	})
+}
+
+// receive serves a client who has to say something before a server is chosen: for
+// whom he comes, or hello in the sense of TLS.
+func (c *netConn) receive(ctx context.Context, t *terminator, port uint16) {
+	if !c.hear(ctx) || t != nil && !c.terminate(ctx, t) {
+		return
+	}
+	if c.ends.known() {
+		port = c.ends.client.Port()
+	}
+	now := c.engine.opts.Clock.At(time.Now())
+	c.trial = c.front.begin(c.client, port, now)
+	tg, ok := c.front.next(&c.trial, c.client, now)
+	if c.connect(ctx, tg, ok) {
+		c.relay()
+	}
 }
 
 // connect goes through the servers until one answers.
@@ -101,6 +119,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 			} else {
 				f.connected(tg.server, now)
 			}
+			c.announce(conn)
 			c.engine.freed(f)
 			c.active.Store(int64(time.Since(origin)))
 			c.rest()

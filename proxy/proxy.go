@@ -94,7 +94,8 @@ type front struct {
 	secure   atomic.Pointer[terminator] // nil: clients talk plain
 
 	shaking handshakes
-	spurned [spurnedReasons]atomic.Uint64 // clients who did not come through the handshake
+	spurned [spurnedReasons]atomic.Uint64 // clients who did not come through the handshake, or said not for whom they come
+	unheard atomic.Int64                  // clients whose header has not come
 
 	doors    atomic.Pointer[doors]    // whom to tell of a place that is free; nil: nobody
 	last     atomic.Pointer[listener] // where a client was taken in last, if there are several

@@ -37,6 +37,8 @@ func (l *loop) happened(c *conn, side int, events uint32) {
 			l.lost(c, side)
 		}
 		l.relay(c)
+	case c.phase == phaseHeader && events&unix.EPOLLERR == 0:
+		l.hear(c)
 	case side == clientSide:
 		if events&unix.EPOLLERR != 0 {
 			l.close(c) // the client has gone before it had a server

@@ -169,6 +169,16 @@ func connect(fd int32, a *sockaddr) errno {
 	return err
 }
 
+// getsockname returns where a socket is, getpeername where the other end is.
+func getsockname(fd int32, a *sockaddr) errno { return getname(unix.SYS_GETSOCKNAME, fd, a) }
+func getpeername(fd int32, a *sockaddr) errno { return getname(unix.SYS_GETPEERNAME, fd, a) }
+
+func getname(call uintptr, fd int32, a *sockaddr) errno {
+	a.size = unix.SizeofSockaddrAny
+	_, err := retry(call, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(unsafe.Pointer(&a.size)), 0, 0, 0)
+	return err
+}
+
 func bind(fd int32, a *sockaddr) errno {
 	_, err := retry(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.size), 0, 0, 0)
 	return err

@@ -152,60 +152,64 @@ func (c *netConn) shake(t *terminator, bare net.Conn) (*tls.Conn, error) {
 
 var errCrowded = errors.New("too slow while many wait")
 
-// spurned is why a client did not come through the handshake.
+// spurned is why a client did not come through the handshake of TLS, or to it: he
+// was to say first for whom he comes.
 type spurned uint8
 
 const (
-	spurnedFault   spurned = iota // anything else: no common cipher, no good certificate, no TLS
-	spurnedTime                   // took too long
-	spurnedCrowd                  // took too long for the number of those who wait
-	spurnedFiles                  // this node has no certificate
-	spurnedReasons                // how many there are
+	spurnedFault       spurned = iota // anything else: no common cipher, no good certificate, no TLS
+	spurnedTime                       // took too long
+	spurnedCrowd                      // took too long for the number of those who wait
+	spurnedFiles                      // this node has no certificate
+	spurnedHeader                     // no PROXY header, or a bad one
+	spurnedHeaderTime                 // it took too long
+	spurnedHeaderCrowd                // too many wait for theirs
+	spurnedReasons                    // how many there are
 )
 
 func (s spurned) String() string {
 	return [...]string{
 		spurnedFault: "tls_handshake", spurnedTime: "tls_timeout", spurnedCrowd: "tls_crowded", spurnedFiles: "tls_certificate",
+		spurnedHeader: "proxy_header", spurnedHeaderTime: "proxy_timeout", spurnedHeaderCrowd: "proxy_crowded",
 	}[s]
 }
 
 func spurnedBy(err error) spurned {
-	ne, timed := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, errCrowded):
 		return spurnedCrowd
 	case errors.Is(err, errNoMaterial):
 		return spurnedFiles
-	case timed && ne.Timeout():
+	case timedOut(err):
 		return spurnedTime
 	}
 	return spurnedFault
 }
 
-// terminate ends a client's TLS and serves what is in it. A server is chosen when
-// the handshake is done: until then nobody hears of the client.
-func (c *netConn) terminate(ctx context.Context, t *terminator, port uint16) {
+func timedOut(err error) bool {
+	ne, ok := errors.AsType[net.Error](err)
+	return ok && ne.Timeout()
+}
+
+// terminate ends a client's TLS. A server is chosen when the handshake is done: until
+// then nobody hears of the client. False: it did not come to that.
+func (c *netConn) terminate(ctx context.Context, t *terminator) bool {
 	f := c.front
 	if f.bars(c.client) {
 		f.refused[refusedACL].Add(1)
-		return
+		return false
 	}
-	conn, err := c.shake(t, c.bare)
+	conn, err := c.shake(t, c.side[ofClient])
 	if err != nil {
 		f.spurned[spurnedBy(err)].Add(1)
 		if c.engine.debug() {
 			c.engine.log.LogAttrs(ctx, slog.LevelDebug, "no handshake",
 				slog.String("service", f.name), slog.Int("slot", c.slot), slog.Any("client", c.client), slog.Any("err", err))
 		}
-		return
+		return false
 	}
 	c.mu.Lock()
 	c.side[ofClient] = conn
 	c.mu.Unlock()
-	now := c.engine.opts.Clock.At(time.Now())
-	c.trial = f.begin(c.client, port, now)
-	tg, ok := f.next(&c.trial, c.client, now)
-	if c.connect(ctx, tg, ok) {
-		c.relay()
-	}
+	return true
 }

@@ -7,8 +7,8 @@ import "fmt"
 // is proposed, kept or written to a snapshot before all of them understand it. At
 // level 1 all encodings are those of the first version, to the byte.
 //
-// Level 2 keeps the last changes, see View.Changes, knows SetClients, and has TLS:
-// its settings and the keys of its session tickets.
+// Level 2 keeps the last changes, see View.Changes, knows SetClients, has TLS (its
+// settings and the keys of its session tickets), and the PROXY protocol.
 type Level uint32
 
 // SetLevel raises the level. It never goes down: a lower one changes nothing.

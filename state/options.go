@@ -49,6 +49,9 @@ const (
 	OptTLSVersions    Option = 30
 	OptTLSOCSP        Option = 31
 	OptTLSSNIPath     Option = 32
+
+	OptProxyOut Option = 33
+	OptProxyIn  Option = 34
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -117,6 +120,9 @@ var options = [...]option{
 	OptTLSVersions:    choice("ssl_option", func(t target) *TLSVersions { return &t.TLS.Versions }, "any", "no_tlsv1.2", "no_tlsv1.3"),
 	OptTLSOCSP:        textual("ssl_ocsp_response", func(t target) *string { return &t.TLS.OCSP }),
 	OptTLSSNIPath:     textual("ssl_sni_path", func(t target) *string { return &t.TLS.SNIPath }),
+
+	OptProxyOut: choice("proxy_out", func(t target) *ProxyHeader { return &t.ProxyOut }, "off", "v1", "v2"),
+	OptProxyIn:  within("proxy_in", func(t target) *int { return &t.ProxyIn }, NoList, ACLs-1),
 }
 
 func toggle(name string, field func(target) *bool) option {

@@ -79,7 +79,22 @@ type Settings struct {
 	Keepalive  bool       // on connections to servers
 	Source     netip.Addr // local address of connections to servers; invalid: the kernel's choice
 	TLS        TLS
+	ProxyOut   ProxyHeader // what servers are told about the client before his first byte
+	ProxyIn    int         // list of those who say for whom they come, and have to; NoList: nobody
 }
+
+// ProxyHeader is a version of the PROXY protocol.
+type ProxyHeader uint8
+
+// The values of proxy_out.
+const (
+	ProxyOff ProxyHeader = iota
+	ProxyV1
+	ProxyV2
+)
+
+// NoList stands for no access list where a setting names one.
+const NoList = -1
 
 // ClientCertificate says whether a client has to show one.
 type ClientCertificate uint8
@@ -125,6 +140,6 @@ type Global struct {
 func Defaults() Settings {
 	return Settings{
 		Timeout: 3, Blacklist: 30, ClientsMax: 2048, ConnMax: 500, PendingMax: 100,
-		AcceptMax: 100, Backlog: 500, NoDelay: true,
+		AcceptMax: 100, Backlog: 500, NoDelay: true, ProxyIn: NoList,
 	}
 }

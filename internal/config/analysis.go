@@ -92,6 +92,7 @@ func (a *analysis) services() {
 	for _, s := range a.View.Services {
 		a.servers(s)
 		a.modes(s)
+		a.proxyHeader(s)
 		a.tls(s)
 		a.specials(s)
 	}

@@ -13,6 +13,7 @@ var sections = []struct {
 }{
 	{"Choosing a server", &selectionWords},
 	{"Connections", &trafficWords},
+	{"The PROXY protocol", &proxyWords},
 	{"TLS", &tlsWords},
 	{"Services and servers", &serverWords},
 	{"Access lists and all services", &listWords},

@@ -173,6 +173,7 @@ func (w writer) beyond(s *state.Service) {
 		source = s.Source.String()
 	}
 	w.text("source", source)
+	w.proxyHeader(&s.Settings)
 	w.tls(&s.TLS)
 	w.spec("emergency", s.Emergency)
 	w.spec("abuse", s.Abuse)

@@ -1,0 +1,71 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"pen/state"
+)
+
+func TestCheckOfProxyHeaders(t *testing.T) {
+	const rest = "listen 8080\nserver 0 address 10.0.0.1 port 80\n"
+	for text, want := range map[string]string{
+		"proxy_out v1":                              "",
+		"proxy_out v2\nno proxy_out":                "",
+		"acl 3 permit 10.0.0.0/8\nproxy_in 3":       "",
+		"no proxy_in":                               "",
+		"proxy_in 3":                                "warning: access list 3 is empty, so everybody has to say for whom he comes, and is believed",
+		"protocol udp\nproxy_out v2":                "error: proxy_out is for protocol tcp: there is no connection before whose first byte a header could stand",
+		"protocol udp\nacl 3 deny ::/0\nproxy_in 3": "error: proxy_in is for protocol tcp: there is no connection before whose first byte a header could stand",
+	} {
+		statements := read(t, rest+text+"\n")
+		var got []string
+		for _, f := range (Checker{}).Examine(plan(t, statements), statements) {
+			got = append(got, f.Severity+": "+f.What)
+		}
+		if all := strings.Join(got, "\n"); all != want {
+			t.Errorf("%s: got %s, want %s", text, all, want)
+		}
+	}
+}
+
+func TestProxyHeaderWordsAnswer(t *testing.T) {
+	v := state.New().View()
+	for _, c := range []struct{ text, before, after string }{
+		{"proxy_out v2", "off\n", "v2\n"},
+		{"no proxy_out", "v2\n", "off\n"},
+		{"proxy_in 4", "off\n", "4\n"},
+		{"proxy_in 0", "4\n", "0\n"},
+		{"no proxy_in", "0\n", "off\n"},
+	} {
+		question := c.text[strings.Index(c.text, "proxy"):]
+		question, _, _ = strings.Cut(question, " ")
+		ask := func() string {
+			s, r := ParseControl(question)
+			if r != nil {
+				t.Fatalf("%s: got %+v", question, r)
+			}
+			return s.Reply(v, &Local{})
+		}
+		if got := ask(); got != c.before {
+			t.Errorf("before %s: got %q, want %q", c.text, got, c.before)
+		}
+		s, r := ParseControl(c.text)
+		if r != nil {
+			t.Fatalf("%s: got %+v", c.text, r)
+		}
+		ops, err := s.Ops(t.Context(), nil, v, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err = v.With(state.Command{Ops: ops}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Reply(v, &Local{}); got != "" {
+			t.Errorf("%s: answers %q", c.text, got)
+		}
+		if got := ask(); got != c.after {
+			t.Errorf("after %s: got %q, want %q", c.text, got, c.after)
+		}
+	}
+}
