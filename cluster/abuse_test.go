@@ -94,7 +94,7 @@ func TestAbuseHurtsNobody(t *testing.T) {
 		}
 		return n
 	}
-	for start := time.Now(); total() < 5000 && time.Since(start) < 20*time.Second || time.Since(start) < 2*time.Second; {
+	for start := time.Now(); total() < 5000 && time.Since(start) < time.Minute || time.Since(start) < 2*time.Second; {
 		begin := time.Now()
 		s, err := b.Dial(t.Context(), a.Addr(), PurposeForm)
 		worst = max(worst, time.Since(begin))
@@ -120,7 +120,7 @@ func TestAbuseHurtsNobody(t *testing.T) {
 	wg.Wait()
 	grown := int64(most) - int64(before)
 	t.Logf("%d connects, %d at most in handshake, %d KiB more memory, honest connect at most %s, refused %v", n, waiting, grown>>10, worst, a.RefusedTotal())
-	if n < 5000 || waiting > handshakesMax+handshakesEach || grown > 32<<20 || worst > 2*time.Second { // with the race detector, in one process with the flood
+	if n < 5000 || waiting > handshakesMax+handshakesEach || grown > 32<<20 || worst > 10*time.Second { // in one process with the flood, and a machine that is busy with more
 		t.Error("beyond the limits")
 	}
 	if lines := strings.Count(a.log.String(), "refused"); lines > 60 {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -29,6 +30,23 @@ func (n *Node) DiskFault() error {
 func (n *Node) Alternative() bool {
 	k := n.core.Load()
 	return k != nil && n.best(k) != ""
+}
+
+// Accompanied tells whether another node is there that could hold the address at
+// some time: whether it can now does not matter.
+func (n *Node) Accompanied() bool {
+	k := n.core.Load()
+	return k != nil && slices.ContainsFunc(voters(k.raft), func(id string) bool {
+		return id != k.id && !n.View().Drained(id) && n.heardAsHolder(id)
+	})
+}
+
+// heardAsHolder tells whether a node is there that is no witness.
+func (n *Node) heardAsHolder(id string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h, ok := n.notes[idOf(raft.ServerID(id))]
+	return ok && n.alive(h.hello.Node, h.at) && !h.hello.Witness
 }
 
 // watchDisk tells others about the disk, and gives the address away when raft

@@ -95,14 +95,20 @@ func (v *VIP) look(hold bool) {
 	if v.flaps.see(v.seenAt, carrier) {
 		v.log.Warn("no carrier", "times", v.flaps.total)
 	}
+	var unsteady error
 	if !hold {
-		err = errors.Join(err, v.lost, v.flaps.unsteady(v.seenAt))
+		err = errors.Join(err, v.lost)
+		unsteady = v.flaps.unsteady(v.seenAt)
 	}
 	var before bool
 	v.learn(func(f *facts, s *State) {
 		before = s.Carrier
 		f.all = all
 		s.Carrier, s.Losses = carrier, v.flaps.total
+		if s.Unsteady == nil && unsteady != nil {
+			v.log.Warn("the addresses should not come here for a while", "err", unsteady)
+		}
+		s.Unsteady = unsteady
 		if text(err) != text(s.Err) {
 			if err != nil {
 				v.log.Error("the addresses are not as they should be", "err", err)

@@ -114,6 +114,10 @@ type State struct {
 	// Conflicts are other nodes that claimed an address while this one answered
 	// for it; the newest last, at most 16.
 	Conflicts []Conflict
+	// Unsteady says for how long the addresses should not come here, because a
+	// carrier has gone too often lately. They may where nobody else can have them.
+	// Nil: the carrier is steady, or the addresses are here.
+	Unsteady error
 	// Err is what stands in the way of what is wanted. Nil: nothing.
 	Err error
 }

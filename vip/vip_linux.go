@@ -324,7 +324,7 @@ func visible(s *State) view {
 	for _, c := range s.Conflicts {
 		w.conflicts += c.Count
 	}
-	w.err = text(s.Err)
+	w.err = text(errors.Join(s.Unsteady, s.Err))
 	return w
 }
 

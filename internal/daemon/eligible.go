@@ -37,6 +37,8 @@ func (r readiness) eligible() (ok bool, why string) {
 		why = "no carrier"
 	case !r.address.Held && r.address.Err != nil:
 		why = r.address.Err.Error()
+	case r.address.Unsteady != nil:
+		why = r.address.Unsteady.Error()
 	case r.behind > behindMax:
 		why = "catching up"
 	case r.disk != nil:
@@ -45,6 +47,23 @@ func (r readiness) eligible() (ok bool, why string) {
 		return true, ""
 	}
 	return false, why
+}
+
+// in tells whether a node may take the addresses, drained or not, when it is its turn.
+//
+// One whose only fault is its disk may if nobody else can: it can agree on nothing
+// new, and serves. One whose carrier has flapped may at once if nobody else is there
+// at all. Where others are, and only have to wait as it has to, it waits: a switch
+// that is ill would make the address go round with its ports.
+func (r readiness) in(alternative, peers bool) bool {
+	if !alternative {
+		r.disk = nil
+	}
+	if !peers {
+		r.address.Unsteady = nil
+	}
+	ok, _ := r.eligible()
+	return ok
 }
 
 var errNotOpen = errors.New("the listeners are not open yet")

@@ -242,17 +242,12 @@ func (m *member) unsettled() error {
 }
 
 // may tells whether this node may take the addresses.
-//
-// One whose only fault is its disk may if nobody else can: it can agree on nothing
-// new, and serves.
 func (m *member) may() bool {
 	r := m.readiness()
-	ok, _ := r.eligible()
-	if r.disk != nil && !m.node.Alternative() {
-		r.disk = nil
-		ok, _ = r.eligible()
+	if ok, _ := r.eligible(); !ok && !r.in(m.node.Alternative(), m.node.Accompanied()) {
+		return false
 	}
-	return ok && !m.state.View().Drained(m.node.ID())
+	return !m.state.View().Drained(m.node.ID())
 }
 
 // led tells whether another node leads in a later term.
