@@ -26,6 +26,7 @@ type kind struct {
 	full        bool          // only where no node is a witness
 	majority    bool          // only where there are three
 	pair        bool          // only where there are two
+	anew        bool          // the cluster after it is another one
 	// do begins it; what it returns ends it.
 	do func(p *play, s strike, n int) (undo func() error, err error)
 }
@@ -62,8 +63,8 @@ var kinds = []kind{
 	{name: "power lost", weight: 6, least: 50 * ms, most: 1000 * ms, aimed: true, do: (*play).power},
 	{name: "data wiped", weight: 6, least: 20 * ms, most: 500 * ms, aimed: true, first: true, majority: true, do: (*play).wipe},
 	{name: "all killed", weight: 3, least: 20 * ms, most: 400 * ms, alone: true, do: (*play).killAll},
-	{name: "rolling restart", weight: 1, alone: true, do: (*play).roll},
-	{name: "formed anew", weight: 2, least: 300 * ms, most: 1500 * ms, alone: true, majority: true, do: (*play).formAnew},
+	{name: "rolling restart", weight: 2, alone: true, do: (*play).roll},
+	{name: "formed anew", weight: 3, least: 300 * ms, most: 1500 * ms, alone: true, majority: true, anew: true, do: (*play).formAnew},
 	{name: "link down", weight: 6, least: 100 * ms, most: 1200 * ms, aimed: true, do: (*play).unplug},
 	{name: "link flapping", weight: 4, least: 200 * ms, most: 800 * ms, aimed: true, do: (*play).flap},
 	{name: "alone", weight: 8, least: 100 * ms, most: 1500 * ms, aimed: true, do: func(p *play, s strike, n int) (func() error, error) {
@@ -102,6 +103,13 @@ var kinds = []kind{
 	{name: "all frozen", weight: 2, least: 50 * ms, most: 1500 * ms, alone: true, do: (*play).freezeAll},
 	{name: "garbage on the cluster port", weight: 3, aimed: true, do: (*play).garbage},
 	{name: "file read again", weight: 2, do: (*play).reload},
+	{name: "disk stalled for long", weight: 3, least: 4000 * ms, most: 6000 * ms, aimed: true, first: true, do: (*play).stall},
+	{name: "disk read-only", weight: 3, least: 100 * ms, most: 4000 * ms, aimed: true, first: true, do: (*play).spoil},
+	{name: "interface renamed", weight: 3, least: 50 * ms, most: 1500 * ms, aimed: true, alone: true, do: (*play).rename},
+	{name: "interface made again", weight: 3, least: 50 * ms, most: 1500 * ms, aimed: true, alone: true, do: (*play).remake},
+	{name: "off the list and on it", weight: 3, least: 50 * ms, most: 1500 * ms, aimed: true, alone: true, full: true, majority: true, do: (*play).unlist},
+	{name: "removed", weight: 3, least: 50 * ms, most: 1500 * ms, aimed: true, alone: true, full: true, majority: true, do: (*play).remove},
+	{name: "recovered without the others", weight: 4, least: 50 * ms, most: 1500 * ms, atHolder: true, aimed: true, alone: true, full: true, majority: true, do: (*play).recover},
 	{name: "claimed by a stranger", weight: 4, majority: true, do: func(p *play, _ strike, _ int) (func() error, error) {
 		return nil, p.Claim()
 	}},
@@ -407,6 +415,10 @@ func (p *play) drain(_ strike, n int) (func() error, error) {
 
 func (p *play) deleteAddress(_ strike, n int) (func() error, error) {
 	_, err := p.Nodes[n].Run(context.Background(), "ip", "addr", "flush", "dev", "eth0", "to", lab.VIP.String())
+	if p.episode.dual() {
+		_, err6 := p.Nodes[n].Run(context.Background(), "ip", "-6", "addr", "flush", "dev", "eth0", "to", lab.VIP6.String())
+		err = errors.Join(err, err6)
+	}
 	return nil, err
 }
 

@@ -147,6 +147,9 @@ func (o options) rounds(ctx context.Context, e episode, t *tally, say func(strin
 	defer func() {
 		p.writer.pause()
 		t.add(p.writer.counts)
+		if p.six != nil {
+			p.six.end()
+		}
 		err = errors.Join(err, p.Close())
 	}()
 	for i, r := range e.rounds {

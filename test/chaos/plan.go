@@ -61,6 +61,9 @@ type episode struct {
 	rounds []round
 }
 
+// dual tells whether there is an address of IPv6, too.
+func (e episode) dual() bool { return e.lineup == three && e.number%2 == 1 }
+
 // lineup is what a plan is played on.
 type lineup uint8
 

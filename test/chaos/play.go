@@ -28,6 +28,7 @@ type play struct {
 	writer  *writer
 	world   *world
 	judge   *judge
+	six     *six // nil: there is no IPv6
 	tally   *tally
 	say     func(format string, args ...any)
 
@@ -49,6 +50,9 @@ func begin(bin string, limit time.Duration, e episode, t *tally, say func(string
 	}
 	p = &play{Lab: l, episode: e, tally: t, say: say, cuts: map[int][]lab.Cut{}}
 	if err := p.prepare(bin, limit); err != nil {
+		if p.six != nil {
+			p.six.end()
+		}
 		return nil, errors.Join(err, l.Close())
 	}
 	return p, nil
@@ -60,6 +64,12 @@ func (p *play) prepare(bin string, limit time.Duration) (err error) {
 	lines := []string{"no hash", "timing lan", strings.TrimSuffix(registers, "\n")}
 	if p.episode.lineup == pair {
 		lines = append(lines, "gateway "+gateway)
+	}
+	if p.episode.dual() {
+		lines = append(lines, "vip "+lab.VIP6.String()+"/64")
+		if err := p.Dual(); err != nil {
+			return err
+		}
 	}
 	if p.Cluster, err = p.NewCluster(bin, lines...); err != nil {
 		return err
@@ -86,6 +96,11 @@ func (p *play) prepare(bin string, limit time.Duration) (err error) {
 		return err
 	}
 	p.judge = &judge{limit: limit, since: time.Now()}
+	if p.episode.dual() {
+		if p.six, err = discover(p.Lab, limit); err != nil {
+			return err
+		}
+	}
 	p.writer = newWriter(p)
 	if err := p.settle(); err != nil {
 		return err
@@ -116,7 +131,7 @@ func (p *play) round(r round) (wrong []string) {
 		return append(wrong, err.Error(), notWell)
 	}
 	well := time.Now()
-	if r.strikes[0].kind.name == "formed anew" {
+	if r.strikes[0].kind.anew {
 		if err := p.settle(); err != nil {
 			return append(wrong, err.Error())
 		}
@@ -135,8 +150,12 @@ const notWell = "the episode ends here"
 func (p *play) look(r round, from, healed, well time.Time, wrong *[]string) {
 	to := time.Now()
 	s := p.watch.Sight(p.judge.since, to)
-	v := p.judge.look(s, p.world.dues(p.judge.since, to), p.world.excuses(), to)
+	dues := p.world.dues(p.judge.since, to)
+	v := p.judge.look(s, dues, p.world.excuses(), to)
 	*wrong = append(*wrong, v.wrong...)
+	if p.six != nil {
+		*wrong = append(*wrong, p.six.look(p.Lab, dues, to, &v)...)
+	}
 	p.tally.round(r, v, from, healed, well)
 	p.say("         %s", v.summary(from, healed, well))
 }
@@ -225,16 +244,7 @@ func (p *play) ask(ctx context.Context, n int, words ...string) (string, error) 
 }
 
 // insist gives a command until a node carries it out.
-func (p *play) insist(words ...string) (err error) {
-	for end := time.Now().Add(wellTime); time.Now().Before(end); time.Sleep(50 * ms) {
-		for n := range p.Nodes {
-			if _, err = p.ask(context.Background(), n, words...); err == nil {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("%s: %w", strings.Join(words, " "), err)
-}
+func (p *play) insist(words ...string) error { return p.persist(p.all(), words...) }
 
 // keep copies what the nodes have said.
 func (p *play) keep(dir string) error {

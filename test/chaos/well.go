@@ -22,12 +22,16 @@ const slowTime = 3 * time.Second
 
 // status is what `cluster json` says, as far as it matters here.
 type status struct {
-	Formation string   `json:"formation"`
-	Leader    string   `json:"leader"`
-	Quorum    bool     `json:"quorum"`
-	Settled   bool     `json:"settled"`
-	Members   []member `json:"members"`
-	err       error
+	Formation string `json:"formation"`
+	Leader    string `json:"leader"`
+	Quorum    bool   `json:"quorum"`
+	Settled   bool   `json:"settled"`
+	Voters    int    `json:"voters"`
+	Living    int    `json:"living"`
+	// Generation grows when the cluster is recovered.
+	Generation uint64   `json:"generation"`
+	Members    []member `json:"members"`
+	err        error
 }
 
 type member struct {

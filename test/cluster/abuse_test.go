@@ -100,7 +100,7 @@ func TestAbuse(t *testing.T) {
 	holder := s.holder(t)
 	before, err := s.Pen(holder).RSS()
 	must(t, err)
-	term := s.term(t, holder)
+	term, lapses := s.term(t, holder), s.lapses(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	from := time.Now()
@@ -115,7 +115,7 @@ func TestAbuse(t *testing.T) {
 	s.well(t)
 	joined := time.Since(began)
 	most := int64(0)
-	if !rig.Eventually(rig.Patience, func() bool {
+	if !rig.Eventually(6*rig.Patience, func() bool {
 		now, err := s.Pen(holder).RSS()
 		must(t, err)
 		most = max(most, now)
@@ -130,12 +130,16 @@ func TestAbuse(t *testing.T) {
 	if most-before > 32<<20 {
 		t.Errorf("%d KiB more memory, want at most 32 MiB", (most-before)>>10)
 	}
-	if joined > pick(3*time.Second, time.Second) { // beside other tests, and all of them on two cores
+	if joined > pick(rig.Patience, time.Second) { // beside other tests, and all of them on two cores
 		t.Errorf("an honest node was back after %v", joined)
 	}
-	fault{stays: true, smooth: true}.judge(t, r, r, holder)
-	if now := s.term(t, holder); now != term {
-		t.Errorf("term %d, was %d: the leader was not kept", now, term)
+	if now := s.term(t, holder); now != term && held(r, lapses, s.lapses(t)) && r.Doubles == 0 {
+		t.Logf("term %d, was %d, while the machine did not run everybody", now, term)
+	} else {
+		fault{stays: true, smooth: true}.judge(t, r, r, holder)
+		if now != term {
+			t.Errorf("term %d, was %d: the leader was not kept", now, term)
+		}
 	}
 	s.refusesStrangers(t, holder)
 }

@@ -177,6 +177,10 @@ func befall(t *testing.T, s *suite, w *lab.Watch, f fault) {
 	s.well(t)
 	all := time.Now().Add(1100 * time.Millisecond) // until every client has come again
 	after := w.Report(healing, all)
+	for after.Clients < clients && time.Since(healing) < rig.Patience { // the machine is slow to let them come
+		all = time.Now().Add(time.Second)
+		after = w.Report(healing, all)
+	}
 	during := w.Report(from, healing)
 	t.Logf("during:\n%sfrom the healing on:\n%s", during, after)
 	f.judge(t, during, after, holder)

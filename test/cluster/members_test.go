@@ -115,13 +115,17 @@ func TestFileThatDiffers(t *testing.T) {
 	must(t, s.Start(s.Nodes...))
 	s.well(t)
 	for _, n := range s.Nodes {
-		st, err := s.status(t.Context(), n)
-		must(t, err)
-		digests := map[uint64]int{}
-		for _, m := range st.Members {
-			digests[m.Digest]++
-		}
-		if len(digests) != 2 {
+		var st status
+		if !rig.Eventually(rig.Patience, func() bool { // it is told by gossip
+			var err error
+			st, err = s.status(t.Context(), n)
+			must(t, err)
+			digests := map[uint64]int{}
+			for _, m := range st.Members {
+				digests[m.Digest]++
+			}
+			return len(digests) == 2
+		}) {
 			t.Errorf("%s: want one file that differs from two: %+v", n.Name, st)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"pen/test/lab"
 	"pen/test/rig"
 )
 
@@ -75,8 +74,7 @@ func TestDiskReadOnly(t *testing.T) {
 	s := ownDisks(t)
 	old := s.holder(t)
 	began := time.Now()
-	shell(t, old, "mount -o remount,errors=remount-ro data && mkdir -p sys && mount -t sysfs none sys && "+
-		"d=$(findmnt -n -o SOURCE data || df --output=source data | tail -n 1) && echo test >sys/fs/ext4/${d##*/}/trigger_fs_error; umount sys")
+	must(t, old.ReadOnly())
 	if !rig.Eventually(10*time.Second, func() bool { return s.holder(t) != old }) {
 		t.Fatalf("%s still holds the address: %s", old.Name, s.ask(t, old, "cluster"))
 	}
@@ -90,13 +88,7 @@ func TestDiskReadOnly(t *testing.T) {
 	if !rig.Eventually(5*time.Second, func() bool { _, ended := s.Pen(old).Wait(0); return ended }) {
 		t.Fatal("it does not end")
 	}
-	shell(t, old, "umount data && { fsck.ext4 -y disk >/dev/null 2>&1; [ $? -lt 4 ]; } && mount -o loop disk data")
+	must(t, old.Repair())
 	must(t, s.Start(old))
 	s.well(t)
-}
-
-func shell(t testing.TB, n *lab.Node, line string) {
-	t.Helper()
-	_, err := n.Run(t.Context(), "sh", "-c", line)
-	must(t, err)
 }

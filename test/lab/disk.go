@@ -47,6 +47,19 @@ func (n *Node) Stall(d time.Duration) error {
 	return n.shell(fmt.Sprintf("fsfreeze -f data && { (sleep %.3f; fsfreeze -u data) </dev/null >/dev/null 2>&1 & }", d.Seconds()))
 }
 
+// ReadOnly lets the node's disk find an error in itself, after which it takes nothing
+// more, until Repair.
+func (n *Node) ReadOnly() error {
+	return n.shell("mount -o remount,errors=remount-ro data && mkdir -p sys && mount -t sysfs none sys && " +
+		"d=$(findmnt -n -o SOURCE data || df --output=source data | tail -n 1) && echo test >sys/fs/ext4/${d##*/}/trigger_fs_error; umount sys")
+}
+
+// Repair makes a disk whole that is read-only, as an operator does. Nobody may have
+// a file open there.
+func (n *Node) Repair() error {
+	return n.shell("umount data && { fsck.ext4 -y disk >/dev/null 2>&1; [ $? -lt 4 ]; } && mount -o loop disk data")
+}
+
 // Wipe removes the node's data.
 func (n *Node) Wipe() error { return n.shell("find data -mindepth 1 -delete") }
 

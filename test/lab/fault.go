@@ -22,6 +22,26 @@ func (n *Node) LinkDown() error { return n.lab.sw.do(func() error { return setUp
 // LinkUp puts the cable in again.
 func (n *Node) LinkUp() error { return n.lab.sw.do(func() error { return setUp(n.port(), true) }) }
 
+// Rename gives the node's front interface another name, and what it had.
+func (n *Node) Rename(from, to string) error {
+	if err := ip(n.Namespace, fmt.Sprintf("link set %s down\nlink set %s name %s", from, from, to)); err != nil {
+		return err
+	}
+	return n.configureFront(to)
+}
+
+// Unmake takes the node's front interface away, as with a driver that is unloaded.
+func (n *Node) Unmake() error { return ip(n.lab.sw.name, "link del "+n.port()) }
+
+// Remake makes an interface in its place. It has the same name, and nothing else
+// of the one before.
+func (n *Node) Remake() error {
+	if err := ip(n.lab.sw.name, cable(n.port(), "front", n.cell, "eth0", 0, firstNode+n.number)); err != nil {
+		return err
+	}
+	return n.configureFront("eth0")
+}
+
 // PowerOff takes the node out of the network without a word, and then ends its
 // processes. Nothing of what their ends would tell gets out.
 func (n *Node) PowerOff() error {

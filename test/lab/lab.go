@@ -53,6 +53,7 @@ type Lab struct {
 	Dir     string // removed by Close
 
 	prefix   string // of the namespaces' names
+	dual     bool   // the front network has IPv6, too
 	lock     *os.File
 	sw       *cell // the bridges
 	clients  *cell

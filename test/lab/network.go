@@ -123,9 +123,21 @@ func (l *Lab) address(servers int) error {
 
 // configure gives a node what a machine has after its start.
 func (n *Node) configure() error {
-	lines := up("eth0", n.Addr) + up("eth1", host(back, firstNode+n.number)) +
-		fmt.Sprintf("route add %s via %s", clients, host(front, routerHost))
-	return ip(n.Namespace, lines)
+	if err := ip(n.Namespace, up("eth1", host(back, firstNode+n.number))); err != nil {
+		return err
+	}
+	return n.configureFront("eth0")
+}
+
+// configureFront gives a node what its front interface has, which maybe has another
+// name by now. What is there already stays.
+func (n *Node) configureFront(link string) error {
+	lines := fmt.Sprintf("link set %s up\naddr replace %s/24 dev %s\nroute replace %s via %s dev %s",
+		link, n.Addr, link, clients, host(front, routerHost), link)
+	if err := ip(n.Namespace, lines); err != nil {
+		return err
+	}
+	return n.configure6(link)
 }
 
 func up(link string, addr netip.Addr) string {

@@ -38,9 +38,9 @@ func host6(p netip.Prefix, n int) netip.Addr {
 // Dual gives the front network IPv6, too. The way from the nodes to the clients
 // leads over a gateway that has only a link-local address there.
 func (l *Lab) Dual() error {
+	l.dual = true
 	for _, n := range l.Nodes {
-		lines := fmt.Sprintf("addr add %s/64 dev eth0 nodad\nroute add %s via %s dev eth0", n.Addr6(), clients6, gateway6)
-		if err := n.cell.dual(lines); err != nil {
+		if err := n.configure6("eth0"); err != nil {
 			return err
 		}
 	}
@@ -50,12 +50,22 @@ func (l *Lab) Dual() error {
 	}
 	lines := fmt.Sprintf("addr add %s/64 dev eth0 nodad\naddr add %s/64 dev eth0 nodad\nroute add local %s dev lo",
 		host6(front6, routerHost), gateway6, clients6)
-	return l.clients.dual(lines)
+	return l.clients.dual("eth0", lines)
 }
 
-func (c *cell) dual(lines string) error {
+// configure6 gives a node its address and its way to the clients in IPv6, as far as
+// they are not there.
+func (n *Node) configure6(link string) error {
+	if !n.lab.dual {
+		return nil
+	}
+	return n.cell.dual(link, fmt.Sprintf("addr replace %s/64 dev %s nodad\nroute replace %s via %s dev %s", n.Addr6(), link, clients6, gateway6, link))
+}
+
+func (c *cell) dual(link, lines string) error {
 	err := c.do(func() error {
-		return errors.Join(set("ipv6/conf/eth0/accept_dad", "0"), set("ipv6/conf/lo/disable_ipv6", "0"), set("ipv6/conf/eth0/disable_ipv6", "0"))
+		conf := "ipv6/conf/" + link
+		return errors.Join(set(conf+"/accept_dad", "0"), set("ipv6/conf/lo/disable_ipv6", "0"), set(conf+"/disable_ipv6", "0"))
 	})
 	if err != nil {
 		return err
@@ -77,6 +87,8 @@ type Discovery struct {
 	Answers []Answer
 	// Advertisements that nobody had asked for.
 	Advertisements []Advertisement
+	Began          time.Time // of the first question
+	Stalls         []Stall
 	Err            error
 }
 
@@ -101,6 +113,7 @@ type discoverer struct {
 	ring      [asked]question
 	answers   []answers
 	spoken    []Advertisement
+	stalls    []Stall
 }
 
 // Discover looks on until stop is closed.
@@ -156,15 +169,23 @@ func (d *discoverer) run(stop <-chan struct{}) (seen Discovery) {
 			ended = true
 		}
 		d.hear()
-		if ticks(d.timer) > 0 {
+		if n := ticks(d.timer); n > 0 {
+			d.late(time.Duration(n-1) * askEvery)
 			d.ask()
 		}
 	}
 	for _, a := range d.answers {
 		seen.Answers = append(seen.Answers, Answer{a.names(d.lab.nodeName), d.began.Add(a.from), d.began.Add(a.to), a.questions})
 	}
-	seen.Advertisements = d.spoken
+	seen.Advertisements, seen.Began, seen.Stalls = d.spoken, d.began, d.stalls
 	return seen
+}
+
+// late notes that the observer did not come round in time.
+func (d *discoverer) late(by time.Duration) {
+	if by >= worth && len(d.stalls) < maxSpoken {
+		d.stalls = append(d.stalls, Stall{time.Now(), by})
+	}
 }
 
 func (d *discoverer) ask() {

@@ -114,9 +114,11 @@ type lateness struct {
 	at, by time.Duration
 }
 
+// worth is how late an observer has to be to speak of it.
+const worth = 3 * time.Millisecond
+
 // late notes how much too late a round begins.
 func (w *Watch) late(by time.Duration) {
-	const worth = 3 * time.Millisecond
 	if by < worth {
 		return
 	}
