@@ -257,6 +257,9 @@ func inventory(v *state.View) string {
 	for _, l := range v.ACL {
 		entries += len(l.Entries)
 	}
+	for _, l := range v.Named {
+		entries += len(l.Entries)
+	}
 	return fmt.Sprintf("%d services with %d servers, %d clients, %d acl entries, %d commands", len(v.Services), servers, clients, entries, v.Index)
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -10,44 +11,61 @@ import (
 )
 
 // lists are the access lists of a view, compiled so that a look-up does not
-// depend on how long they are. They never change.
-type lists struct{ list [state.ACLs]*list }
+// depend on how long they are. They never change; what countries addresses are in
+// may.
+type lists struct {
+	list  [state.ACLs]*list
+	named map[string]*list
+	atlas *atlas // nil: no country is known
+}
 
 // compile compiles the lists of v. What has not changed since l is taken over,
 // what was only appended to is extended. A nil l has nothing to take over.
-func (l *lists) compile(v *state.View) *lists {
-	next := &lists{}
+func (l *lists) compile(v *state.View, a *atlas) *lists {
+	next := &lists{named: make(map[string]*list, len(v.Named)), atlas: a}
+	if l == nil {
+		l = &lists{}
+	}
 	for i := range v.ACL {
-		var old *list
-		if l != nil {
-			old = l.list[i]
-		}
-		next.list[i] = old.compile(v.ACL[i].Entries)
+		next.list[i] = l.list[i].compile(v.ACL[i].Entries)
+	}
+	for i := range v.Named {
+		name := v.Named[i].Name
+		next.named[name] = l.named[name].compile(v.Named[i].Entries)
 	}
 	return next
 }
 
 // permits answers as (*state.View).Permits does, without the walk.
-func (l *lists) permits(n int, client netip.Addr) bool {
+func (l *lists) permits(which state.List, client netip.Addr) bool {
+	n := which.Number
 	switch {
-	case !client.IsValid() || n == state.ACLs:
+	case !client.IsValid():
+		return true
+	case which.Name != "":
+		list := l.named[which.Name]
+		return list != nil && list.permits(client, l.atlas)
+	case n == state.ACLs:
 		return true
 	case n < 0 || n > state.ACLs:
 		return false
 	}
-	return l.list[n].permits(client)
+	return l.list[n].permits(client, l.atlas)
 }
 
 // list is one access list.
 //
-// The first entry that matches decides, not the longest. So an entry that an
+// The first entry that matches decides, not the longest. So a prefix that an
 // earlier one covers whole is left out: it can never decide. Of the prefixes
-// that remain and hold an address, the longest is then always the earliest.
+// that remain and hold an address, the longest is then always the earliest. What is
+// no prefix has tables of its own, and of what they find the earliest counts.
 type list struct {
 	entries []state.ACLEntry // what it was compiled from
 	tree    *bart.Table[rule]
-	odd     []oddRule // entries whose masks are no prefixes, in order
-	other   bool      // the answer when nothing matches
+	sieves  []sieve       // entries whose masks are no prefixes
+	lands   map[land]rule // entries about countries
+	abroad  int32         // place of the first of those
+	other   bool          // the answer when nothing matches
 }
 
 // rule is what an entry says, and its place in the list.
@@ -56,9 +74,15 @@ type rule struct {
 	permit bool
 }
 
-type oddRule struct {
-	rule
-	addr, mask netip.Addr
+// before tells whether r stands before the other one, which may not be there.
+func (r rule) before(other rule, there bool) bool { return !there || r.order < other.order }
+
+// sieve has the entries with one mask, by address. There is one for each mask with
+// holes, in the order in which they first appear: people have one or two of those.
+type sieve struct {
+	mask  netip.Addr
+	first int32
+	rules map[netip.Addr]rule
 }
 
 func (l *list) compile(entries []state.ACLEntry) *list {
@@ -68,7 +92,12 @@ func (l *list) compile(entries []state.ACLEntry) *list {
 		if len(l.entries) == len(entries) {
 			return l
 		}
-		next.tree, next.odd, from = l.tree, slices.Clip(l.odd), len(l.entries)
+		from = len(l.entries)
+		next.tree, next.lands, next.abroad = l.tree, maps.Clone(l.lands), l.abroad
+		for _, s := range l.sieves {
+			s.rules = maps.Clone(s.rules)
+			next.sieves = append(next.sieves, s)
+		}
 	}
 	next.entries = entries
 	for i, e := range entries[from:] {
@@ -90,11 +119,12 @@ func begins(entries, head []state.ACLEntry) bool {
 
 func (l *list) add(e state.ACLEntry, r rule, shared bool) {
 	if !e.Addr.IsValid() {
-		return // a country: it matches nobody, but it counts as the last entry
+		l.addLand(landOf(e.Country), r)
+		return
 	}
 	prefix, ok := prefixOf(e.Addr, e.Mask)
 	if !ok {
-		l.odd = append(l.odd, oddRule{r, e.Addr, e.Mask})
+		l.sieve(e.Mask, r.order).add(e.Addr, r)
 		return
 	}
 	if _, covered := l.tree.LookupPrefix(prefix); covered {
@@ -107,20 +137,50 @@ func (l *list) add(e state.ACLEntry, r rule, shared bool) {
 	}
 }
 
+func (l *list) addLand(at land, r rule) {
+	if l.lands == nil {
+		l.lands, l.abroad = map[land]rule{}, r.order
+	}
+	if _, there := l.lands[at]; !there {
+		l.lands[at] = r
+	}
+}
+
+// sieve returns the one for a mask, a new one if there is none.
+func (l *list) sieve(mask netip.Addr, order int32) *sieve {
+	i := slices.IndexFunc(l.sieves, func(s sieve) bool { return s.mask == mask })
+	if i < 0 {
+		i = len(l.sieves)
+		l.sieves = append(l.sieves, sieve{mask, order, map[netip.Addr]rule{}})
+	}
+	return &l.sieves[i]
+}
+
+func (s *sieve) add(addr netip.Addr, r rule) {
+	if _, there := s.rules[addr]; !there {
+		s.rules[addr] = r
+	}
+}
+
 // permits tells whether the list lets the client in.
-func (l *list) permits(client netip.Addr) bool {
-	r, ok := l.tree.Lookup(client)
-	for i := range l.odd {
-		o := &l.odd[i]
-		if ok && o.order > r.order {
+func (l *list) permits(client netip.Addr, a *atlas) bool {
+	best, found := l.tree.Lookup(client)
+	for i := range l.sieves {
+		s := &l.sieves[i]
+		if found && best.order < s.first {
 			break
 		}
-		if masked(client, o.mask) == o.addr {
-			return o.permit
+		if r, ok := s.rules[masked(client, s.mask)]; ok && r.before(best, found) {
+			best, found = r, true
 		}
 	}
-	if ok {
-		return r.permit
+	if len(l.lands) > 0 && (!found || l.abroad < best.order) {
+		if r, ok := l.lands[a.land(client)]; ok && r.before(best, found) {
+			best, found = r, true
+		}
+	}
+	if found {
+		return best.permit
 	}
 	return l.other
 }

@@ -73,6 +73,9 @@ func (p *Proxy) Prepare(v *state.View) error {
 	if p.ended {
 		return nil
 	}
+	if err := p.atlas.prepare(v.Global.GeoIPDB); err != nil && p.base != nil {
+		return fmt.Errorf("geoip_db: %w", err)
+	} // at the start pen serves without, and Configure says so
 	terminators, err := p.prepareTLS(v)
 	if err != nil {
 		return err
@@ -160,7 +163,10 @@ func (p *Proxy) Configure(v *state.View) error {
 	before := *p.fronts.Load()
 	after := make(map[string]*front, len(v.Services))
 	all := p.listeners()
-	p.lists = p.lists.compile(v)
+	if err := p.atlas.use(v.Global.GeoIPDB); err != nil {
+		p.log.Warn("the file of countries is no good, entries of access lists about countries match as before, or nobody", "err", err)
+	}
+	p.lists = p.lists.compile(v, p.atlas)
 	var errs []error
 	for _, s := range v.Services {
 		f := p.configured(before[s.Name], v, s)

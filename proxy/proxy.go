@@ -75,6 +75,7 @@ type Proxy struct {
 	// terminators are those that Prepare has made and Configure may use.
 	terminators map[identityTLS]*terminator
 	lists       *lists          // of the newest view
+	atlas       *atlas          // of countries
 	ended       bool            // no listener is opened any more
 	base        context.Context // what the services run under; nil: not yet
 
@@ -128,6 +129,7 @@ func New(opts Options) *Proxy {
 	}
 	p := &Proxy{opts: opts, log: opts.Log, prepared: map[place]*listener{}, ticketNews: make(chan struct{}, 1)}
 	p.fronts.Store(&map[string]*front{})
+	p.atlas = &atlas{log: opts.Log}
 	p.engine = newEngine(p)
 	return p
 }
@@ -149,6 +151,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	p.keepers.Go(func() { p.keepTickets(base) })
+	p.keepers.Go(func() { p.atlas.keep(base) })
 	err := p.engine.run(ctx)
 	p.closeListeners()
 	stop() // what the services learned last is told now
@@ -203,6 +206,10 @@ func (p *Proxy) closeListeners() {
 		f.listeners = nil
 	}
 }
+
+// Country returns the two letters of the country that an address is in, or nothing
+// if that is not known here.
+func (p *Proxy) Country(a netip.Addr) string { return p.atlas.land(a.Unmap()).String() }
 
 // Address returns where a service really listens ("127.0.0.1:34567", a path),
 // or nothing; several places are separated by commas. It differs from what was

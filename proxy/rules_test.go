@@ -27,7 +27,7 @@ func TestTrialsKeepTheirRules(t *testing.T) {
 			soft, hard := small.Draw(rt, "soft"), small.Draw(rt, "hard")
 			weight, prio, acl := small.Draw(rt, "weight"), small.Draw(rt, "prio"), small.Draw(rt, "acl")
 			w.server(i, func(s *state.Server) {
-				s.Soft, s.Hard, s.Weight, s.Prio, s.ACL = soft, hard, weight, prio, acl
+				s.Soft, s.Hard, s.Weight, s.Prio, s.ACL = soft, hard, weight, prio, state.Numbered(acl)
 			}, state.FieldSoft|state.FieldHard|state.FieldWeight|state.FieldPrio|state.FieldACL)
 		}
 		w.deny(1, clientN(1).String())

@@ -62,7 +62,7 @@ type seat struct {
 	soft, hard int
 	weight     int
 	prio       int
-	acl        int
+	acl        state.List
 	key        uint64
 }
 

@@ -41,7 +41,7 @@ func TestAServiceWithoutAStateRemembersByItself(t *testing.T) {
 		v := w.machine.View()
 		var none *lists
 		w.service = newService(slog.New(slog.DiscardHandler), nil, v.Service(""))
-		w.configure(v, v.Service(""), none.compile(v))
+		w.configure(v, v.Service(""), none.compile(v, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {

@@ -73,8 +73,10 @@ type stamp struct {
 }
 
 // stamps tells how the files look now. Others than before means: read them again.
-func (s *sources) stamps() (all []stamp) {
-	for _, name := range s.files() {
+func (s *sources) stamps() []stamp { return stampsOf(s.files()...) }
+
+func stampsOf(files ...string) (all []stamp) {
+	for _, name := range files {
 		st := stamp{name: name, size: -1}
 		if info, err := os.Stat(name); err == nil {
 			st = stamp{name, info.Size(), info.ModTime(), info.Mode()}

@@ -197,7 +197,7 @@ func TestTheAbuseAndTheEmergencyServerHaveNoACL(t *testing.T) {
 func TestAServersACLSendsTheClientToTheNext(t *testing.T) {
 	w := newWorld(t, 3)
 	w.deny(3, "10.6.6.6")
-	w.server(1, func(s *state.Server) { s.ACL = 3 }, state.FieldACL)
+	w.server(1, func(s *state.Server) { s.ACL = state.Numbered(3) }, state.FieldACL)
 	w.visits("10.6.6.6", "C")
 	w.visits("", "C")
 }

@@ -43,7 +43,7 @@ func (w *world) refresh() {
 	if p := w.plan.Load(); p != nil {
 		l = p.lists
 	}
-	w.configure(v, v.Service(""), l.compile(v))
+	w.configure(v, v.Service(""), l.compile(v, nil))
 }
 
 func (w *world) proposed(_ context.Context, c state.Command) (state.Result, error) {

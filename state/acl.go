@@ -23,28 +23,31 @@ type ACLEntry struct {
 	// A mask of IPv4 may have holes, one of IPv6 is a prefix. An invalid Mask in
 	// a command stands for all ones. In the state Addr is unmapped and masked.
 	Addr, Mask netip.Addr
-	// Country is a country of two letters; Addr and Mask are invalid then. Such
-	// an entry matches nobody so far, but as the last one it counts for the
-	// default like any other.
+	// Country is a country of two letters; Addr and Mask are invalid then. Who is
+	// where is in each node's own database, of which the state knows nothing: here
+	// such an entry matches nobody, but as the last one it counts for the default
+	// like any other.
 	Country string
 }
 
 // Permits tells whether the list lets a in. Clients without an address, those
-// on Unix sockets, always pass.
-func (l *ACL) Permits(a netip.Addr) bool {
+// on Unix sockets, always pass. The country of a is what is asked for when the list
+// has one; nil: nobody's is known.
+func (l *ACL) Permits(a netip.Addr, country func(netip.Addr) string) bool {
 	if !a.IsValid() || len(l.Entries) == 0 {
 		return true
 	}
 	a = a.Unmap()
 	for i := range l.Entries {
-		if l.Entries[i].Matches(a) {
-			return l.Entries[i].Permit
+		e := &l.Entries[i]
+		if e.Matches(a) || e.Country != "" && country != nil && country(a) == e.Country {
+			return e.Permit
 		}
 	}
 	return !l.Entries[len(l.Entries)-1].Permit
 }
 
-// Matches tells whether the entry is about a, which must be unmapped.
+// Matches tells whether the entry is about the address a, which must be unmapped.
 func (e *ACLEntry) Matches(a netip.Addr) bool {
 	if !a.IsValid() || e.Addr.Is4() != a.Is4() || !e.Addr.IsValid() {
 		return false

@@ -35,6 +35,10 @@ func (d *draft) apply(o Op) error {
 		return d.appendACL(o)
 	case ClearACL:
 		return d.clearACL(o)
+	case AppendNamedACL:
+		return d.appendNamedACL(o)
+	case RemoveNamedACL:
+		return d.removeNamedACL(o)
 	case Visits:
 		return d.visits(o)
 	case SeedWith:

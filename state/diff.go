@@ -18,6 +18,7 @@ func Diff(from, to *View) []Op {
 	for i := range to.ACL {
 		ops = append(ops, diffACL(i, from.ACL[i].Entries, to.ACL[i].Entries)...)
 	}
+	ops = append(ops, diffNamed(from, to)...)
 	for _, s := range from.Services {
 		if to.Service(s.Name) == nil {
 			ops = append(ops, RemoveService{s.Name})

@@ -116,12 +116,14 @@ var codes = [...]func(*coder, Op) Op{
 	}),
 	opAppendACL: codeOf(func(c *coder, o *AppendACL) {
 		c.int(&o.List)
-		c.bool(&o.Entry.Permit)
-		c.addr(&o.Entry.Addr)
-		c.addr(&o.Entry.Mask)
-		c.text(&o.Entry.Country)
+		c.entry(&o.Entry)
 	}),
 	opClearACL: codeOf(func(c *coder, o *ClearACL) { c.int(&o.List) }),
+	opAppendNamedACL: codeOf(func(c *coder, o *AppendNamedACL) {
+		c.text(&o.Name)
+		c.entry(&o.Entry)
+	}),
+	opRemoveNamedACL: codeOf(func(c *coder, o *RemoveNamedACL) { c.text(&o.Name) }),
 	opVisits: codeOf(func(c *coder, o *Visits) {
 		c.uint32(&o.Service)
 		c.visits(&o.Clients)
@@ -230,6 +232,13 @@ func (c *coder) value(o Option, v *Value) {
 func (c *coder) listen(l *Listen) {
 	c.text(&l.Text)
 	c.addrPort(&l.Addr)
+}
+
+func (c *coder) entry(e *ACLEntry) {
+	c.bool(&e.Permit)
+	c.addr(&e.Addr)
+	c.addr(&e.Mask)
+	c.text(&e.Country)
 }
 
 func (c *coder) address(a *Address) {

@@ -15,7 +15,7 @@ import (
 // examples has every operation and every kind of value.
 func examples() []Command {
 	listen := Listen{"[fe80::1%eth0]:80", netip.MustParseAddrPort("[fe80::1%eth0]:80")}
-	server := Server{Address: Address{"www1", netip.MustParseAddr("10.0.0.1")}, Port: 80, Soft: 1, Hard: -2, Weight: 3, Prio: 4, ACL: 5, Mark: 6}
+	server := Server{Address: Address{"www1", netip.MustParseAddr("10.0.0.1")}, Port: 80, Soft: 1, Hard: -2, Weight: 3, Prio: 4, ACL: Numbered(5), Mark: 6}
 	return []Command{
 		{},
 		{Time: -5, By: "control 127.0.0.1:4711"},
@@ -34,6 +34,10 @@ func examples() []Command {
 			AppendACL{1, ACLEntry{Permit: true, Addr: netip.MustParseAddr("::ffff:10.0.0.1"), Mask: netip.MustParseAddr("ffff::")}},
 			AppendACL{1, ACLEntry{Country: "SE"}},
 			ClearACL{9},
+			SetServer{"web", 1, FieldACLName, Server{ACL: List{Name: "office"}}},
+			Set{"web", OptClientList, Text("office")},
+			AppendNamedACL{"office", ACLEntry{Permit: true, Addr: netip.MustParseAddr("10.0.0.0"), Mask: netip.MustParseAddr("255.0.0.0")}},
+			RemoveNamedACL{"office"},
 			Visits{7, []Visit{{netip.Addr{}, Keep, 0}, {netip.MustParseAddr("10.0.0.1"), 4095, math.MaxUint32}, {netip.MustParseAddr("::1"), 0, 1}}},
 			SeedWith{[]byte{1, 2, 3}},
 			SetLevel{Newest},
@@ -109,8 +113,8 @@ func TestEncodingStays(t *testing.T) {
 			t.Errorf("option %d: got %v, want %s", uint16(o), o, want)
 		}
 	}
-	if n := len(Options()); n != 34 {
-		t.Errorf("got %d options, want 34: is there a row for the new one?", n)
+	if n := len(Options()); n != 37 {
+		t.Errorf("got %d options, want 37: is there a row for the new one?", n)
 	}
 }
 
@@ -128,7 +132,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"unknown operation", "\x01\x00\x00\x01\x63", "unknown operation 99"},
 		{"operation zero", "\x01\x00\x00\x01\x00", "unknown operation 0"},
 		{"unknown option", "\x01\x00\x00\x01\x03\x00\x63", "unknown option 99"},
-		{"unknown fields", "\x01\x00\x00\x01\x04\x00\x00\x80\x02", "unknown fields 0x100"},
+		{"unknown fields", "\x01\x00\x00\x01\x04\x00\x00\x80\x04", "unknown fields 0x200"},
 		{"padded number", "\x01\x80\x00\x00\x00", "malformed number"},
 		{"endless number", "\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "malformed number"},
 		{"neither yes nor no", "\x01\x00\x00\x01\x03\x00\x03\x02", "neither yes nor no"},

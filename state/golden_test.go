@@ -43,7 +43,7 @@ func goldenState(t *testing.T, level Level) *Machine {
 			Set{"web", OptListen, Bind(Listen{"10.0.0.9:80", netip.MustParseAddrPort("10.0.0.9:80")})},
 			Set{"", OptTimeout, Int(7)},
 			Set{"web", OptSource, Text("10.0.0.9")},
-			SetServer{"web", 0, allFields, Server{Address: Address{"www1", netip.MustParseAddr("10.0.0.1")}, Port: 80, Soft: 1, Hard: 2, Weight: 3, Prio: 4, ACL: 5}},
+			SetServer{"web", 0, firstFields, Server{Address: Address{"www1", netip.MustParseAddr("10.0.0.1")}, Port: 80, Soft: 1, Hard: 2, Weight: 3, Prio: 4, ACL: Numbered(5)}},
 			SetServer{"web", 1, FieldAddress | FieldPort, Server{Address: Address{"10.0.0.2", netip.MustParseAddr("10.0.0.2")}, Port: 81}},
 			AppendACL{1, ACLEntry{Permit: true, Addr: netip.MustParseAddr("10.0.0.0"), Mask: netip.MustParseAddr("255.0.0.0")}},
 			AppendACL{1, ACLEntry{Country: "SE"}},
@@ -105,15 +105,18 @@ func TestSnapshotFormatStays(t *testing.T) {
 	}
 }
 
+// firstFields are those of the first version.
+const firstFields = FieldMark<<1 - 1
+
 // goldenOps has one operation of each number.
 func goldenOps() []Op {
-	server := Server{Address: Address{"www1", netip.MustParseAddr("10.0.0.1")}, Port: 80, Soft: 1, Hard: -2, Weight: 3, Prio: 4, ACL: 5, Mark: 6}
+	server := Server{Address: Address{"www1", netip.MustParseAddr("10.0.0.1")}, Port: 80, Soft: 1, Hard: -2, Weight: 3, Prio: 4, ACL: Numbered(5), Mark: 6}
 	visits := []Visit{{netip.Addr{}, Keep, 0}, {netip.MustParseAddr("10.0.0.1"), 4095, 7}, {netip.MustParseAddr("2001:db8::1"), None, 1}}
 	return []Op{
 		AddService{"web"},
 		RemoveService{"web"},
 		Set{"web", OptListen, Bind(Listen{"[fe80::1%eth0]:80", netip.MustParseAddrPort("[fe80::1%eth0]:80")})},
-		SetServer{"web", Emergency, allFields, server},
+		SetServer{"web", Emergency, firstFields, server},
 		RemoveServer{"web", 4095},
 		Fail{"web", 1, server.Address, 80, 78},
 		Recover{"web", 1, server.Address, 80, 77},
@@ -128,6 +131,8 @@ func goldenOps() []Op {
 		SetClients{"web", visits},
 		Stamp{-5},
 		RotateTickets{77, [32]byte{1, 31: 2}},
+		AppendNamedACL{"office", ACLEntry{Addr: netip.MustParseAddr("2001:db8::"), Mask: netip.MustParseAddr("ffff:ffff::")}},
+		RemoveNamedACL{"office"},
 	}
 }
 

@@ -8,7 +8,8 @@ import "fmt"
 // level 1 all encodings are those of the first version, to the byte.
 //
 // Level 2 keeps the last changes, see View.Changes, knows SetClients, has TLS (its
-// settings and the keys of its session tickets), and the PROXY protocol.
+// settings and the keys of its session tickets), the PROXY protocol, and access lists
+// with names.
 type Level uint32
 
 // SetLevel raises the level. It never goes down: a lower one changes nothing.
@@ -25,21 +26,28 @@ func (v *View) Level() Level { return max(v.level, 1) }
 // levelOf is the level from which on there is such an operation.
 func (o opcode) level() Level {
 	switch o {
-	case opSetLevel, opSetClients, opStamp, opRotateTickets:
+	case opSetLevel, opSetClients, opStamp, opRotateTickets, opAppendNamedACL, opRemoveNamedACL:
 		return 2
 	}
 	return 1
 }
 
-// Needs is the level that operations need. An option is not looked at when it is
-// applied, because what files ask for is worked out apart from any cluster: who
-// proposes a change to a cluster asks here first.
+// Needs is the level that operations need. Options and access lists are not looked
+// at when they are applied, because what files ask for is worked out apart from any
+// cluster: who proposes a change to a cluster asks here first.
 func Needs(ops []Op) Level {
 	need := Level(1)
 	for _, o := range ops {
 		need = max(need, o.op().level())
-		if s, ok := o.(Set); ok && s.Option >= OptTLSCertificate {
-			need = max(need, 2)
+		switch o := o.(type) {
+		case Set:
+			if o.Option >= OptTLSCertificate {
+				need = max(need, 2)
+			}
+		case SetServer:
+			if o.Fields&FieldACLName != 0 {
+				need = max(need, 2)
+			}
 		}
 	}
 	return need
@@ -48,7 +56,8 @@ func Needs(ops []Op) Level {
 // allowed tells why an operation can not be applied at this level. What raises the
 // level comes before what needs it.
 func (v *View) allowed(o Op) error {
-	if _, ok := o.(SetLevel); ok || o == nil {
+	switch o.(type) {
+	case nil, SetLevel, AppendNamedACL, RemoveNamedACL:
 		return nil
 	}
 	if need := o.op().level(); need > v.Level() {

@@ -142,6 +142,7 @@ type draft struct {
 	changed bool
 	owned   map[string]bool // services that are already copies
 	clipped [ACLs]bool      // lists that share no room to append
+	named   bool            // lists with names are already a copy
 	effects []effect
 }
 

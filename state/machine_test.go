@@ -169,7 +169,7 @@ func TestDiffLeadsFromOneViewToAnother(t *testing.T) {
 
 // comparable leaves out what Diff does.
 func comparable(v *View) *View {
-	c := View{ACL: v.ACL, Global: v.Global}
+	c := View{ACL: v.ACL, Named: v.Named, Global: v.Global}
 	for i := range c.ACL {
 		if len(c.ACL[i].Entries) == 0 {
 			c.ACL[i].Entries = nil

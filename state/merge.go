@@ -8,7 +8,7 @@ import "slices"
 // and the seed alone. The operations fit have: nothing is removed that is not
 // there.
 func Merge(base, want, have *View) []Op {
-	merged := &View{Global: have.Global, ACL: have.ACL}
+	merged := &View{Global: have.Global, ACL: have.ACL, Named: mergeNamed(base, want, have)}
 	for _, o := range Options() {
 		if v := want.Global.Get(o); o.Global() && v != base.Global.Get(o) {
 			options[o].set(target{Global: &merged.Global}, v)

@@ -36,6 +36,7 @@ const (
 	FieldPrio
 	FieldACL
 	FieldMark
+	FieldACLName
 )
 
 // SetServer changes the named fields of a slot. A slot beyond the list makes it
@@ -131,6 +132,8 @@ const (
 	opSetClients
 	opStamp
 	opRotateTickets
+	opAppendNamedACL
+	opRemoveNamedACL
 )
 
 func (AddService) op() opcode    { return opAddService }

@@ -50,8 +50,11 @@ const (
 	OptTLSOCSP        Option = 31
 	OptTLSSNIPath     Option = 32
 
-	OptProxyOut Option = 33
-	OptProxyIn  Option = 34
+	OptProxyOut    Option = 33
+	OptProxyIn     Option = 34
+	OptGeoIPDB     Option = 35
+	OptClientList  Option = 36 // client_acl, if that list has a name
+	OptControlList Option = 37 // control_acl, likewise
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -98,7 +101,7 @@ var options = [...]option{
 	OptAcceptMax:  number("accept_max", func(t target) *int { return &t.AcceptMax }, atLeast(1)),
 	OptBacklog:    number("backlog", func(t target) *int { return &t.Backlog }, atLeast(50)),
 	OptIdle:       number("idle_timeout", func(t target) *int { return &t.Idle }, atLeast(0)),
-	OptClientACL:  number("client_acl", func(t target) *int { return &t.ClientACL }, listOrZero),
+	OptClientACL:  listNumber("client_acl", func(t target) *List { return &t.ClientACL }),
 	OptFastclose:  choice("tcp_fastclose", func(t target) *Fastclose { return &t.Fastclose }, "off", "up", "down", "both"),
 	OptNoDelay:    toggle("tcp_nodelay", func(t target) *bool { return &t.NoDelay }),
 	OptKeepalive:  toggle("keepalive", func(t target) *bool { return &t.Keepalive }),
@@ -108,7 +111,7 @@ var options = [...]option{
 		set: func(t target, v Value) { t.Source, _ = parseSource(v.text) },
 	},
 
-	OptControlACL:   global(number("control_acl", func(t target) *int { return &t.ControlACL }, listOrZero)),
+	OptControlACL:   global(listNumber("control_acl", func(t target) *List { return &t.ControlACL })),
 	OptDrainTimeout: global(number("drain_timeout", func(t target) *int { return &t.DrainTimeout }, atLeast(0))),
 
 	OptTLSCertificate: textual("ssl_certificate", func(t target) *string { return &t.TLS.Certificate }),
@@ -121,8 +124,11 @@ var options = [...]option{
 	OptTLSOCSP:        textual("ssl_ocsp_response", func(t target) *string { return &t.TLS.OCSP }),
 	OptTLSSNIPath:     textual("ssl_sni_path", func(t target) *string { return &t.TLS.SNIPath }),
 
-	OptProxyOut: choice("proxy_out", func(t target) *ProxyHeader { return &t.ProxyOut }, "off", "v1", "v2"),
-	OptProxyIn:  within("proxy_in", func(t target) *int { return &t.ProxyIn }, NoList, ACLs-1),
+	OptProxyOut:    choice("proxy_out", func(t target) *ProxyHeader { return &t.ProxyOut }, "off", "v1", "v2"),
+	OptProxyIn:     within("proxy_in", func(t target) *int { return &t.ProxyIn }, NoList, ACLs-1),
+	OptGeoIPDB:     global(textual("geoip_db", func(t target) *string { return &t.GeoIPDB })),
+	OptClientList:  listName("client_acl", func(t target) *List { return &t.ClientACL }),
+	OptControlList: global(listName("control_acl", func(t target) *List { return &t.ControlACL })),
 }
 
 func toggle(name string, field func(target) *bool) option {
@@ -182,6 +188,30 @@ func listOrZero(wish int) int {
 		return 0
 	}
 	return wish
+}
+
+// listNumber and listName are the two rows of a setting that names an access list.
+// A number takes the place of a name, and a name that of a number.
+func listNumber(name string, field func(target) *List) option {
+	return option{
+		name: name, kind: kindInt, low: math.MinInt32, high: math.MaxInt32,
+		get: func(t target) Value { return Int(field(t).Number) },
+		set: func(t target, v Value) { *field(t) = Numbered(listOrZero(v.num)) },
+	}
+}
+
+func listName(name string, field func(target) *List) option {
+	return option{
+		name: name, kind: kindText,
+		get: func(t target) Value { return Text(field(t).Name) },
+		set: func(t target, v Value) { field(t).setName(v.text) },
+	}
+}
+
+func (l *List) setName(name string) {
+	if l.Name = name; name != "" {
+		l.Number = 0
+	}
 }
 
 func sourceValue(a netip.Addr) Value {
@@ -253,6 +283,9 @@ func (o Option) check(v Value) error {
 	case row.kind == kindText:
 		if _, err := parseSource(v.text); o == OptSource && err != nil {
 			return errors.New("no literal address")
+		}
+		if (o == OptClientList || o == OptControlList) && v.text != "" {
+			return CheckListName(v.text)
 		}
 		return checkText(v.text)
 	case row.kind == kindListen:

@@ -12,11 +12,12 @@ import (
 // meet, and some that are refused.
 
 var (
-	anyName = rapid.OneOf(rapid.SampledFrom([]string{"", "web"}), rapid.SampledFrom([]string{"", "web", "default", "dns", "mail", "bad name"}))
-	anyText = rapid.OneOf(rapid.Just("www1"), rapid.SampledFrom([]string{"", "www1", "10.0.0.1", "fe80::1%eth0", "bad\n"}))
-	anyInt  = rapid.OneOf(small, small, small, small, small, small, small, small, small, rapid.SampledFrom([]int{2047, 3000, math.MaxInt32, math.MinInt32, math.MaxInt, 9_999_999}))
-	small   = rapid.IntRange(-5, 12)
-	anyAddr = rapid.SampledFrom([]netip.Addr{
+	anyName     = rapid.OneOf(rapid.SampledFrom([]string{"", "web"}), rapid.SampledFrom([]string{"", "web", "default", "dns", "mail", "bad name"}))
+	anyText     = rapid.OneOf(rapid.Just("www1"), rapid.SampledFrom([]string{"", "www1", "10.0.0.1", "fe80::1%eth0", "bad\n"}))
+	anyListName = rapid.SampledFrom([]string{"", "", "", "office", "home", "9"})
+	anyInt      = rapid.OneOf(small, small, small, small, small, small, small, small, small, rapid.SampledFrom([]int{2047, 3000, math.MaxInt32, math.MinInt32, math.MaxInt, 9_999_999}))
+	small       = rapid.IntRange(-5, 12)
+	anyAddr     = rapid.SampledFrom([]netip.Addr{
 		{},
 		netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("::ffff:10.0.0.1"),
 		netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("::"), netip.MustParseAddr("0.0.0.0"),
@@ -76,6 +77,10 @@ var anyOp = rapid.OneOf(
 		}
 		return AppendACL{rapid.IntRange(-1, 10).Draw(t, "list"), e}
 	}),
+	op(func(t *rapid.T) AppendNamedACL {
+		return AppendNamedACL{anyListName.Draw(t, "list"), ACLEntry{Permit: rapid.Bool().Draw(t, "permit"), Addr: anyAddr.Draw(t, "addr"), Mask: anyMask.Draw(t, "mask")}}
+	}),
+	op(func(t *rapid.T) RemoveNamedACL { return RemoveNamedACL{anyListName.Draw(t, "list")} }),
 	op(func(t *rapid.T) ClearACL { return ClearACL{rapid.IntRange(-1, 10).Draw(t, "list")} }),
 	anyVisits, anyVisits, anyVisits,
 	op(func(t *rapid.T) Set { return Set{"", OptTracking, Int(rapid.IntRange(0, 30).Draw(t, "tracking"))} }),
@@ -101,7 +106,7 @@ var anySetServer = op(func(t *rapid.T) SetServer {
 	from := Server{
 		Address: anyAddress.Draw(t, "address"), Port: anyPort.Draw(t, "port"),
 		Soft: anyInt.Draw(t, "soft"), Hard: anyInt.Draw(t, "hard"), Weight: anyInt.Draw(t, "weight"),
-		Prio: anyInt.Draw(t, "prio"), ACL: anyInt.Draw(t, "acl"), Mark: anyTime.Draw(t, "mark"),
+		Prio: anyInt.Draw(t, "prio"), ACL: List{anyInt.Draw(t, "acl"), anyListName.Draw(t, "acl name")}, Mark: anyTime.Draw(t, "mark"),
 	}
 	o.Fields = ServerFields(rapid.Uint16Range(0, uint16(allFields)).Draw(t, "fields"))
 	o.Server = from // unnamed fields and all: they do not count

@@ -219,7 +219,7 @@ func (s *restoring) settings(b []byte) error {
 	}
 	for _, o := range c.Ops {
 		switch o.(type) {
-		case Set, SetServer, AppendACL:
+		case Set, SetServer, AppendACL, AppendNamedACL:
 		default:
 			return fmt.Errorf("%v: does not belong here", o)
 		}

@@ -90,7 +90,7 @@ func (p *player) play(t *testing.T, out *bytes.Buffer, line string) {
 		return
 	case "permits":
 		for _, a := range words[2:] {
-			say("%s: %v", a, v.Permits(number10(t, words[1]), clientNamed(t, a)))
+			say("%s: %v", a, v.Permits(listNamed(t, words[1]), clientNamed(t, a), nil))
 		}
 		return
 	case "restart":
@@ -142,6 +142,14 @@ func number10(t *testing.T, s string) int {
 	return n
 }
 
+func listNamed(t *testing.T, s string) List {
+	l, err := ParseList(s)
+	if err != nil && l.Name == "" {
+		t.Fatal(err)
+	}
+	return l // also one with a bad name, which is for the machine to refuse
+}
+
 func clientNamed(t *testing.T, s string) netip.Addr {
 	if s == "unix" {
 		return netip.Addr{}
@@ -186,6 +194,9 @@ func (p *player) op(t *testing.T, w []string) Op {
 		case "server":
 			return RemoveServer{service, indexNamed(t, w[2])}
 		case "acl":
+			if l := listNamed(t, w[2]); l.Name != "" {
+				return RemoveNamedACL{l.Name}
+			}
 			return ClearACL{number10(t, w[2])}
 		}
 	case "request":
@@ -206,7 +217,7 @@ func (p *player) op(t *testing.T, w []string) Op {
 		return visitOp(t, uint32(number10(t, w[1])), w[2:])
 	}
 	for _, o := range Options() {
-		if o.String() == w[0] {
+		if o.String() == w[0] && (o == OptClientList || o != OptClientACL || listNamed(t, w[1]).Name == "") {
 			return Set{service, o, valueNamed(t, o, w[1])}
 		}
 	}
@@ -234,6 +245,12 @@ func serverOp(t *testing.T, service string, w []string) Op {
 		case "weight":
 			s.Weight = number10(t, w[i+1])
 			o.Fields |= FieldWeight
+		case "acl":
+			s.ACL = listNamed(t, w[i+1])
+			o.Fields |= FieldACL
+			if s.ACL.Name != "" {
+				o.Fields ^= FieldACL | FieldACLName
+			}
 		case "mark":
 			s.Mark = Time(number10(t, w[i+1]))
 			o.Fields |= FieldMark
@@ -262,6 +279,9 @@ func aclOp(t *testing.T, w []string) Op {
 		if len(w) > 3 {
 			e.Mask = addrNamed(t, w[3])
 		}
+	}
+	if l := listNamed(t, w[0]); l.Name != "" {
+		return AppendNamedACL{l.Name, e}
 	}
 	return AppendACL{number10(t, w[0]), e}
 }

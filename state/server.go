@@ -38,7 +38,13 @@ var serverFields = []serverField{
 	numberField(FieldHard, "hard", func(s *Server) *int { return &s.Hard }),
 	numberField(FieldWeight, "weight", func(s *Server) *int { return &s.Weight }),
 	numberField(FieldPrio, "prio", func(s *Server) *int { return &s.Prio }),
-	numberField(FieldACL, "acl", func(s *Server) *int { return &s.ACL }),
+	{
+		bit: FieldACL, name: "acl",
+		text: func(s *Server) string { return fmt.Sprint(s.ACL.Number) },
+		code: func(c *coder, s *Server) { c.int(&s.ACL.Number) },
+		same: func(a, b *Server) bool { return a.ACL.Number == b.ACL.Number },
+		set:  func(to, from *Server) { to.ACL = List{Number: from.ACL.Number} },
+	},
 	{
 		bit: FieldMark, name: "mark",
 		text: func(s *Server) string { return fmt.Sprint(int64(s.Mark)) },
@@ -46,9 +52,16 @@ var serverFields = []serverField{
 		same: func(a, b *Server) bool { return a.Mark == b.Mark },
 		set:  func(to, from *Server) { to.Mark = from.Mark },
 	},
+	{
+		bit: FieldACLName, name: "acl",
+		text: func(s *Server) string { return plain(s.ACL.Name) },
+		code: func(c *coder, s *Server) { c.text(&s.ACL.Name) },
+		same: func(a, b *Server) bool { return a.ACL.Name == b.ACL.Name },
+		set:  func(to, from *Server) { to.ACL.setName(from.ACL.Name) },
+	},
 }
 
-const allFields = FieldMark<<1 - 1
+const allFields = FieldACLName<<1 - 1
 
 func numberField(bit ServerFields, name string, field func(*Server) *int) serverField {
 	return serverField{
@@ -92,9 +105,14 @@ func (s *Server) check() error {
 	if s.Path() && s.IP.IsValid() {
 		return errors.New("address: both a path and an IP address")
 	}
-	for _, n := range []int{s.Soft, s.Hard, s.Weight, s.Prio, s.ACL} {
+	for _, n := range []int{s.Soft, s.Hard, s.Weight, s.Prio, s.ACL.Number} {
 		if n < math.MinInt32 || n > math.MaxInt32 {
 			return fmt.Errorf("%d is outside %d..%d", n, math.MinInt32, math.MaxInt32)
+		}
+	}
+	if s.ACL.Name != "" {
+		if err := CheckListName(s.ACL.Name); err != nil {
+			return fmt.Errorf("acl: %w", err)
 		}
 	}
 	if s.Mark < 0 {

@@ -73,7 +73,7 @@ type Settings struct {
 	AcceptMax  int  // clients accepted in one go
 	Backlog    int  // of the listener
 	Idle       int  // close connections without traffic after so long; 0: never
-	ClientACL  int  // who may use the service
+	ClientACL  List // who may use the service
 	Fastclose  Fastclose
 	NoDelay    bool
 	Keepalive  bool       // on connections to servers
@@ -132,8 +132,9 @@ type TLS struct {
 
 // Global are the settings that belong to no service.
 type Global struct {
-	ControlACL   int // who may use a control port that is not a Unix socket
-	DrainTimeout int // how long SIGTERM lets connections finish, in seconds
+	ControlACL   List   // who may use a control port that is not a Unix socket
+	DrainTimeout int    // how long SIGTERM lets connections finish, in seconds
+	GeoIPDB      string // a database of countries by address; each node has its own under that name; empty: none
 }
 
 // Defaults are the settings of a new service.

@@ -45,6 +45,7 @@ const (
 	MaxServices   = 256
 	MaxServers    = 4096      // of one service
 	MaxACLEntries = 100_000   // of one list
+	MaxNamedACLs  = 64        // access lists with a name
 	MaxClients    = 4_000_000 // of one service
 	MaxText       = 4096      // bytes of any single text
 	ACLs          = 10        // access lists, numbered from 0
@@ -72,7 +73,7 @@ type Server struct {
 	Hard   int    // connections for clients that it already has
 	Weight int
 	Prio   int
-	ACL    int // access list of the server; outside 0..9 see (*View).Permits
+	ACL    List // access list of the server; for numbers outside 0..9 see (*View).Permits
 	// Mark is the time of the last failure that has not been followed by a
 	// success. It may lie in the future: `server N blacklist T` sets it so that
 	// the server is shunned for T seconds from then.
@@ -132,6 +133,7 @@ type View struct {
 	Time     Time   // logical time: the largest that any command has carried
 	Services []*Service
 	ACL      [ACLs]ACL
+	Named    []NamedACL // in the order of their names
 	Global   Global
 	Seed     []byte // the settings last seeded from files, see SeedWith
 
@@ -155,19 +157,6 @@ func (v *View) Service(name string) *Service {
 		}
 	}
 	return nil
-}
-
-// Permits tells whether list n lets a client in. As in the original, a list
-// above 9 permits everybody but 11 and above, and -1 and below, deny.
-// Invalid addresses (clients on Unix sockets) always pass.
-func (v *View) Permits(n int, client netip.Addr) bool {
-	switch {
-	case !client.IsValid() || n == ACLs:
-		return true
-	case n < 0 || n > ACLs:
-		return false
-	}
-	return v.ACL[n].Permits(client)
 }
 
 // Command is one change of the state, and what the log carries.

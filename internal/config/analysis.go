@@ -32,8 +32,10 @@ func placesOf(statements []Statement) map[place]Pos {
 			p.service = ""
 		}
 		switch {
-		case (p.word == "server" || p.word == "acl") && len(s.Args) > 0:
+		case p.word == "server" && len(s.Args) > 0:
 			p.index = s.Args[0].Int
+		case p.word == "acl" && len(s.Args) > 0:
+			p = listPlace(s.Args[0].list())
 		case s.Word.Several:
 			p.index = seen[p.word]
 			seen[p.word]++
@@ -177,11 +179,7 @@ func (a *analysis) server(s *state.Service, server *state.Server, at place, i in
 	if server.Soft < 0 {
 		a.odd(at, "server %d max %d: it counts as always full", i, server.Soft)
 	}
-	if server.ACL < 0 || server.ACL >= state.ACLs {
-		a.odd(at, "server %d acl %d: there are lists 0 to %d", i, server.ACL, state.ACLs-1)
-	} else {
-		a.empty(at, server.ACL)
-	}
+	a.list(at, fmt.Sprintf("server %d acl", i), server.ACL)
 	a.itself(s, server, at, fmt.Sprintf("server %d", i))
 }
 
@@ -280,33 +278,10 @@ func (a *analysis) specials(s *state.Service) {
 	}
 	if s.Abuse != nil {
 		at := place{s.Name, "abuse", 0}
-		if len(a.View.ACL[s.ClientACL].Entries) == 0 {
-			a.odd(at, "the abuse server is never used: client_acl is list %d, which denies nobody", s.ClientACL)
+		if list := a.View.List(s.ClientACL); list != nil && len(list.Entries) == 0 {
+			a.odd(at, "the abuse server is never used: client_acl is list %v, which denies nobody", s.ClientACL)
 		}
 		a.itself(s, s.Abuse, at, "the abuse server")
-	}
-}
-
-// empty finds a list that is used and has no entries. List 0 is everybody's
-// default.
-func (a *analysis) empty(at place, list int) {
-	if list != 0 && len(a.View.ACL[list].Entries) == 0 {
-		a.odd(at, "access list %d is empty, so it permits everybody", list)
-	}
-}
-
-func (a *analysis) lists() {
-	for _, s := range a.View.Services {
-		a.empty(place{s.Name, "client_acl", 0}, s.ClientACL)
-	}
-	a.empty(place{"", "control_acl", 0}, a.View.Global.ControlACL)
-	for i := range a.View.ACL {
-		for _, e := range a.View.ACL[i].Entries {
-			if e.Country != "" {
-				a.odd(place{"", "acl", i}, "access list %d: country entries match nobody in this version", i)
-				break
-			}
-		}
 	}
 }
 
@@ -324,8 +299,8 @@ func (a *analysis) control() {
 	if !ok || l.Path() != "" {
 		return
 	}
-	if !l.Addr.Addr().IsLoopback() && len(a.View.ACL[a.View.Global.ControlACL].Entries) == 0 {
-		a.wrong(at, "control %s is open to the network, and control_acl is list %d, which is empty", text, a.View.Global.ControlACL)
+	if list := a.View.List(a.View.Global.ControlACL); !l.Addr.Addr().IsLoopback() && list != nil && len(list.Entries) == 0 {
+		a.wrong(at, "control %s is open to the network, and control_acl is list %v, which is empty", text, a.View.Global.ControlACL)
 	}
 	for _, s := range a.View.Services {
 		if s.Protocol == state.TCP && slices.ContainsFunc(a.bound(s.Listen), func(other state.Listen) bool { return meet(l, other) }) {

@@ -42,6 +42,8 @@ type Checker struct {
 	Fits func(*state.View) error
 	// TLS tells why this machine can not talk TLS as a service asks; nil: not checked.
 	TLS func(*state.Service) error
+	// GeoIP tells why a file is no database of countries; nil: not checked.
+	GeoIP func(file string) error
 	// Cluster tells what stands against being in the cluster that the settings
 	// name, as far as only this machine knows; nil: not asked.
 	Cluster func(*Local) []Doubt

@@ -18,7 +18,8 @@ func checked(t *testing.T, text string, args ...string) Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Checker{Resolve: names, Fits: atMost2000}.Check(t.Context(), line)
+	geo := func(file string) error { return fmt.Errorf("read %s: is no database", file) }
+	return Checker{Resolve: names, Fits: atMost2000, GeoIP: geo}.Check(t.Context(), line)
 }
 
 func atMost2000(v *state.View) error {
@@ -60,11 +61,18 @@ func TestCheckFinds(t *testing.T) {
 		{goodConf + "control 8080\n", "pen.conf:3:1: error: control 8080 is where service default listens"},
 		{goodConf + "control foo\n", "pen.conf:3:9: error: control: port foo out of range, expected [HOST:]PORT or a path"},
 		{goodConf + "client_acl 3\n", "pen.conf:3:1: warning: access list 3 is empty, so it permits everybody"},
-		{goodConf + "server 0 acl 11\n", "pen.conf:3:1: warning: server 0 acl 11: there are lists 0 to 9"},
+		{goodConf + "server 0 acl 11\n", "pen.conf:3:1: warning: server 0 acl 11: there are lists 0 to 9, and those with names"},
 		{goodConf + "server 0 max -1\n", "pen.conf:3:1: warning: server 0 max -1: it counts as always full"},
 		{goodConf + "abuse 10.0.0.9:80\n", "pen.conf:3:1: warning: the abuse server is never used: client_acl is list 0, which denies nobody"},
 		{goodConf + "stubborn\nemergency 10.0.0.9:80\n", "pen.conf:4:1: warning: the emergency server is never used while stubborn is on"},
-		{goodConf + "acl 0 permit country SE\n", "pen.conf:3:1: warning: access list 0: country entries match nobody in this version"},
+		{goodConf + "acl 1 permit country SE\n", "pen.conf:3:1: warning: access list 1: country entries match nobody without a database: name one with `geoip_db FILE`"},
+		{goodConf + "acl 1 permit country uk\n", "pen.conf:3:1: warning: access list 1: country UK is no country's code, did you mean GB?"},
+		{goodConf + "acl 1 permit country ZZ\n", "pen.conf:3:1: warning: access list 1: country ZZ is no country's code (ISO 3166-1)"},
+		{goodConf + "acl 1 permit country SE\ngeoip_db /bad.mmdb\n", "pen.conf:4:1: warning: geoip_db: read /bad.mmdb: is no database: country entries match nobody on this machine"},
+		{goodConf + "acl office permit 10.0.0.0/8\nclient_acl ofice\n", "pen.conf:4:1: error: client_acl ofice: there is no access list of that name, and nobody would be let in"},
+		{goodConf + "control_acl office\n", "pen.conf:3:1: error: control_acl office: there is no access list of that name, and nobody would be let in"},
+		{goodConf + "server 0 acl office\n", "pen.conf:3:1: error: server 0 acl office: there is no access list of that name, and nobody would be let in"},
+		{goodConf + "acl of,fice permit 10.0.0.0/8\n", `pen.conf:3:5: error: "of,fice" for acl, expected a number from 0 to 9, or a name of letters, digits, '-', '_' and '.' that begins with a letter`},
 		{goodConf + "conn_max 3000\n", "pen.conf:3:1: error: conn_max 3000: at most 2000 fit"},
 		{goodConf + "timeout 0\n", "pen.conf:3:1: warning: timeout 0: no server can accept in time"},
 		{goodConf + "block\n", `pen.conf:3:1: warning: "block" does nothing; remove it`},

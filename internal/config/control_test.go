@@ -303,7 +303,7 @@ func TestEntriesOfAccessLists(t *testing.T) {
 		"acl 1 permit 10.0.0.0/8":           "acl 1 permit 10.0.0.0 255.0.0.0",
 		"acl 1 deny 127.1":                  "acl 1 deny 127.0.0.1 255.255.255.255",
 		"acl 1 deny 1.2.3.4 255.0.255.0":    "acl 1 deny 1.0.3.0 255.0.255.0",
-		"acl x deny fe80::1/64":             "acl 0 deny fe80::/64",
+		"acl x deny fe80::1/64":             "acl x deny fe80::/64",
 		"acl 2 deny ::ffff:1.2.3.4":         "acl 2 deny 1.2.3.4 255.255.255.255",
 		"acl 2 deny ::ffff:1.2.3.4/104":     "acl 2 deny 1.0.0.0 255.0.0.0",
 		"acl 3 permit country se":           "acl 3 permit country SE",

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"pen/state"
@@ -23,7 +24,11 @@ type Difference struct {
 func Differences(first, second *state.View) (all []Difference) {
 	all = compare(all, globalLines(first), globalLines(second))
 	for i := range first.ACL {
-		all = compareLists(all, i, first.ACL[i].Entries, second.ACL[i].Entries)
+		all = compareLists(all, state.Numbered(i), first.ACL[i].Entries, second.ACL[i].Entries)
+	}
+	for _, name := range listNames(first, second) {
+		l := state.List{Name: name}
+		all = compareLists(all, l, entriesOf(first, l), entriesOf(second, l))
 	}
 	for _, s := range first.Services {
 		all = compareServices(all, s, second.Service(s.Name), s.Name)
@@ -63,6 +68,10 @@ func Subjects(o state.Op) string {
 		return fmt.Sprint("acl ", o.List)
 	case state.ClearACL:
 		return fmt.Sprint("acl ", o.List)
+	case state.AppendNamedACL:
+		return "acl " + o.Name
+	case state.RemoveNamedACL:
+		return "acl " + o.Name
 	}
 	return ""
 }
@@ -81,9 +90,15 @@ func slotName(i int) string {
 type settingLine struct{ text, subject string }
 
 func globalLines(v *state.View) []settingLine {
+	geo := "geoip_db " + v.Global.GeoIPDB
+	if v.Global.GeoIPDB == "" {
+		geo = "no geoip_db"
+	}
 	return []settingLine{
+
 		{fmt.Sprint("control_acl ", v.Global.ControlACL), "control_acl"},
 		{fmt.Sprint("drain_timeout ", v.Global.DrainTimeout), "drain_timeout"},
+		{geo, "geoip_db"},
 	}
 }
 
@@ -160,9 +175,28 @@ func compare(all []Difference, first, second []settingLine) []Difference {
 	return all
 }
 
+// listNames are the lists with names of both, each once, in order.
+func listNames(first, second *state.View) []string {
+	var all []string
+	for _, v := range []*state.View{first, second} {
+		for _, l := range v.Named {
+			all = append(all, l.Name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func entriesOf(v *state.View, l state.List) []state.ACLEntry {
+	if list := v.List(l); list != nil {
+		return list.Entries
+	}
+	return nil
+}
+
 // compareLists leaves out what two lists have in common at their beginnings and
 // ends: the order of the rest matters.
-func compareLists(all []Difference, list int, first, second []state.ACLEntry) []Difference {
+func compareLists(all []Difference, list state.List, first, second []state.ACLEntry) []Difference {
 	for len(first) > 0 && len(second) > 0 && first[0] == second[0] {
 		first, second = first[1:], second[1:]
 	}
@@ -171,10 +205,10 @@ func compareLists(all []Difference, list int, first, second []state.ACLEntry) []
 	}
 	subject := fmt.Sprint("acl ", list)
 	for _, e := range first {
-		all = append(all, Difference{fmt.Sprintf("acl %d %v", list, e), false, subject})
+		all = append(all, Difference{fmt.Sprintf("acl %v %v", list, e), false, subject})
 	}
 	for _, e := range second {
-		all = append(all, Difference{fmt.Sprintf("acl %d %v", list, e), true, subject})
+		all = append(all, Difference{fmt.Sprintf("acl %v %v", list, e), true, subject})
 	}
 	return all
 }

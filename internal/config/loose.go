@@ -146,7 +146,7 @@ func (s *Statement) looseArgs(words []field) {
 			return
 		}
 		v := Value{Text: words[0].text}
-		if a.Type == TypeInt {
+		if a.Type == TypeInt || a.Type == TypeList {
 			v.Int = atoi(v.Text)
 		}
 		s.Args = append(s.Args, v)

@@ -170,20 +170,6 @@ func (p *Plan) reply(statements []Statement) {
 	p.Replies = b.String()
 }
 
-// clearLists empties the lists that statements add to.
-func clearLists(statements []Statement) []state.Op {
-	var ops []state.Op
-	var done [state.ACLs]bool
-	for _, s := range statements {
-		if s.Word.Name != "acl" || len(s.Args) == 0 || done[s.Args[0].Int] {
-			continue
-		}
-		done[s.Args[0].Int] = true
-		ops = append(ops, state.ClearACL{List: s.Args[0].Int})
-	}
-	return ops
-}
-
 // apply tries the steps on the state. When the machine refuses, the statement
 // that it refuses is searched for and left out.
 func (p *Plan) apply(from Planner, steps []step, errs *Errors) {

@@ -29,6 +29,13 @@ func valueOf(s *Statement, v *state.View, o state.Option) int {
 	return settings(s, v).Get(o).Int()
 }
 
+func textOf(s *Statement, v *state.View, o state.Option) string {
+	if o.Global() {
+		return v.Global.Get(o).Text()
+	}
+	return settings(s, v).Get(o).Text()
+}
+
 // line ends a text; no text stays none.
 func line(text string) string {
 	if text == "" {
@@ -168,46 +175,4 @@ func specWord(name string, index int, help string) Word {
 			return line(specOf(service.Server(index)).String())
 		},
 	}
-}
-
-func aclOps(s *Statement, _ *environment) ([]state.Op, error) {
-	list := s.Args[0].Int
-	if s.No {
-		return []state.Op{state.ClearACL{List: list}}, nil
-	}
-	entry, err := parseEntry(s.texts(1))
-	if err != nil {
-		return nil, &Refused{Err: err}
-	}
-	return []state.Op{state.AppendACL{List: list, Entry: entry}}, nil
-}
-
-func aclCheck(s *Statement) *Error {
-	if s.No {
-		return nil
-	}
-	if _, err := parseEntry(s.texts(1)); err != nil {
-		return &Error{Pos: s.at(1), What: err.Error()}
-	}
-	return nil
-}
-
-// aclRefuse drops a bad entry as the original does: the log has the reason.
-func aclRefuse(s *Statement) *Reply {
-	switch {
-	case s.No && len(s.Args) == 0:
-		return refused("no acl: expected the number of a list")
-	case len(s.Args) == 0:
-		return &Reply{Log: "acl: expected the number of a list"}
-	}
-	if n := s.Args[0].Int; n < 0 || n >= state.ACLs {
-		return &Reply{Log: fmt.Sprintf("add_acl: %d outside (0,%d)", n, state.ACLs)}
-	}
-	if s.No {
-		return nil
-	}
-	if _, err := parseEntry(s.texts(1)); err != nil {
-		return &Reply{Log: err.Error()}
-	}
-	return nil
 }

@@ -52,8 +52,12 @@ func setPair(op *state.SetServer, key string, value Value, e *environment) error
 	server := &op.Server
 	switch key {
 	case "acl":
-		op.Fields |= state.FieldACL
-		server.ACL = value.Int
+		op.Fields &^= state.FieldACL | state.FieldACLName
+		if server.ACL = value.list(); server.ACL.Name != "" {
+			op.Fields |= state.FieldACLName
+		} else {
+			op.Fields |= state.FieldACL
+		}
 	case "address":
 		address, err := e.address(value.Text)
 		if err != nil {
@@ -110,6 +114,14 @@ func serverRefuse(s *Statement) *Reply {
 	}
 	if err := s.checkAddresses(); err != nil {
 		return refused("server: %v", err)
+	}
+	for i := 1; i+1 < len(s.Args); i += 2 {
+		if s.Args[i].Text != "acl" {
+			continue
+		}
+		if reply := s.refuseList(s.Args[i+1]); reply != nil {
+			return reply
+		}
 	}
 	return nil
 }
@@ -205,6 +217,8 @@ func (r *reader) pairWant(key string) string {
 		return "a name, an address or a path"
 	case "port":
 		return "a number from 0 to 65535 or the name of a service"
+	case "acl":
+		return listArg.want()
 	}
 	return "a number"
 }
@@ -225,6 +239,9 @@ func (r *reader) pair(key string, value field) int {
 		return n
 	}
 	n, ok := strictInt(value.text)
+	if key == "acl" && namesList(value.text) {
+		ok = state.CheckListName(value.text) == nil
+	}
 	if !ok {
 		r.fail(value.column, fmt.Sprintf("%s %q", key, value.text), r.pairWant(key), "")
 	}

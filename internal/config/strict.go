@@ -206,6 +206,11 @@ func (r *reader) arg(s *Statement, what string, a Arg, w field) Value {
 		if v.Int = n; !ok || n < a.Min || n > a.Max {
 			r.fail(w.column, fmt.Sprintf("%q for %s", w.text, what), a.want(), "")
 		}
+	case TypeList:
+		var ok bool
+		if v.Int, ok = strictList(w.text); !ok {
+			r.fail(w.column, fmt.Sprintf("%q for %s", w.text, what), a.want(), "")
+		}
 	case TypeEnum:
 		if !among(w.text, a.Among) {
 			r.fail(w.column, fmt.Sprintf("%q for %s", w.text, what), a.want(), nearest(w.text, a.Among))

@@ -52,7 +52,7 @@ var selectionWords = []Word{
 	number(state.OptTimeout, seconds(minInt), "how long a server may take to accept a connection"),
 	number(state.OptTracking, seconds(minInt), "how long a client is remembered; 0: for ever"),
 	growing(state.OptClientsMax, bounded(number(state.OptClientsMax, count(1, state.MaxClients), "clients to remember; only grows while pen runs"))),
-	number(state.OptClientACL, listNumber, "access list that says who may use the service"),
+	listWord(state.OptClientACL, state.OptClientList, "access list that says who may use the service"),
 }
 
 // trafficWords say how connections are treated.
@@ -123,18 +123,18 @@ var serverNumber = Arg{Name: "N", Type: TypeInt, Min: 0, Max: state.MaxServers -
 var listWords = []Word{
 	{
 		Name: "acl", Kind: KindReplicated, No: true,
-		Args:   []Arg{listNumber, {Name: "ENTRY", Type: TypeEntry}},
-		NoArgs: []Arg{listNumber},
+		Args:   []Arg{listArg, {Name: "ENTRY", Type: TypeEntry}},
+		NoArgs: []Arg{listArg},
 		Help:   "add an entry to an access list; no acl: empty the list",
+		more:   []string{"LIST is a number from 0 to 9 or a name that begins with a letter", "the first entry that matches decides; if none does, the opposite of the last one"},
 		ops:    aclOps,
 		check:  aclCheck,
 		refuse: aclRefuse,
 	},
-	number(state.OptControlACL, listNumber, "access list that says who may use the control port"),
+	listWord(state.OptControlACL, state.OptControlList, "access list that says who may use the control port"),
+	fileWord(state.OptGeoIPDB, "FILE", "database of countries in MaxMind's format, for entries with country"),
 	ours(number(state.OptDrainTimeout, seconds(0), "how long connections may finish when pen is asked to end")),
 }
-
-var listNumber = Arg{Name: "LIST", Type: TypeInt, Min: 0, Max: state.ACLs - 1}
 
 func seconds(low int) Arg     { return Arg{Name: "SECONDS", Type: TypeInt, Min: low, Max: maxInt} }
 func count(low, high int) Arg { return Arg{Name: "N", Type: TypeInt, Min: low, Max: high} }

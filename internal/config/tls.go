@@ -10,10 +10,10 @@ import (
 // tlsWords say how clients are talked to over TLS. The files are each node's own,
 // under the same names.
 var tlsWords = []Word{
-	tlsFile(state.OptTLSCertificate, "FILE", "certificate in PEM, with its chain: talk TLS to clients (option -E)"),
-	tlsFile(state.OptTLSKey, "FILE", "private key in PEM, if not in that file (option -K)"),
-	tlsFile(state.OptTLSCAFile, "FILE", "authorities for clients' certificates and for the chain (option -G)"),
-	tlsFile(state.OptTLSCAPath, "DIR", "directory of such files (option -A)"),
+	fileWord(state.OptTLSCertificate, "FILE", "certificate in PEM, with its chain: talk TLS to clients (option -E)"),
+	fileWord(state.OptTLSKey, "FILE", "private key in PEM, if not in that file (option -K)"),
+	fileWord(state.OptTLSCAFile, "FILE", "authorities for clients' certificates and for the chain (option -G)"),
+	fileWord(state.OptTLSCAPath, "DIR", "directory of such files (option -A)"),
 	{
 		Name: "ssl_client_certificate", Kind: KindReplicated, PerService: true, New: true,
 		Args: []Arg{{Name: "WHETHER", Type: TypeEnum, Among: clientCertificates}},
@@ -64,8 +64,8 @@ var tlsWords = []Word{
 			return ""
 		},
 	},
-	theirs(tlsFile(state.OptTLSOCSP, "FILE", "OCSP response in DER to hand out with the certificate")),
-	theirs(tlsFile(state.OptTLSSNIPath, "DIR", "directory of certificates by name: NAME.crt, NAME.key")),
+	theirs(fileWord(state.OptTLSOCSP, "FILE", "OCSP response in DER to hand out with the certificate")),
+	theirs(fileWord(state.OptTLSSNIPath, "DIR", "directory of certificates by name: NAME.crt, NAME.key")),
 }
 
 var (
@@ -73,10 +73,10 @@ var (
 	tlsOptionWords     = []string{"no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1.1", "no_tlsv1.2", "no_tlsv1.3", "cipher_server_preference"}
 )
 
-// tlsFile is the name of a file or directory, or none.
-func tlsFile(o state.Option, arg, help string) Word {
+// fileWord is the name of a file or directory, or none.
+func fileWord(o state.Option, arg, help string) Word {
 	w := Word{
-		Name: o.String(), Kind: KindReplicated, No: true, PerService: true, New: true,
+		Name: o.String(), Kind: KindReplicated, No: true, PerService: !o.Global(), New: true,
 		Args: []Arg{{Name: arg, Type: TypePath}}, Help: help,
 		more: []string{"a relative path begins beside the file that names it"},
 		ops: func(s *Statement, _ *environment) ([]state.Op, error) {
@@ -93,7 +93,7 @@ func tlsFile(o state.Option, arg, help string) Word {
 			if s.No || len(s.Args) > 0 {
 				return ""
 			}
-			return line(settings(s, v).Get(o).Text())
+			return line(textOf(s, v, o))
 		},
 	}
 	return w

@@ -24,6 +24,7 @@ func Write(w io.Writer, v *state.View, l Local, now time.Time) error {
 	out.original(first, v, &l)
 	out.beyond(first)
 	out.line("drain_timeout %d", v.Global.DrainTimeout)
+	out.text("geoip_db", v.Global.GeoIPDB)
 	for _, s := range v.Services {
 		if s.Name == state.DefaultService {
 			continue
@@ -104,6 +105,12 @@ func (w writer) lists(v *state.View) {
 			w.line("acl %d %v", i, entry)
 		}
 	}
+	for _, list := range v.Named {
+		w.line("no acl %s", list.Name)
+		for _, entry := range list.Entries {
+			w.line("acl %s %v", list.Name, entry)
+		}
+	}
 }
 
 // original writes what the original writes, in its order. What is not about the
@@ -114,9 +121,9 @@ func (w writer) original(s *state.Service, v *state.View, l *Local) {
 		w.flag("ascii", l.ASCII)
 	}
 	w.line("blacklist %d", s.Blacklist)
-	w.line("client_acl %d", s.ClientACL)
+	w.line("client_acl %v", s.ClientACL)
 	if global {
-		w.line("control_acl %d", v.Global.ControlACL)
+		w.line("control_acl %v", v.Global.ControlACL)
 		w.line("debug %d", l.Debug)
 	}
 	if s.Hash == state.HashCompat {
@@ -152,7 +159,7 @@ func (w writer) server(i int, s *state.Server) {
 	if s.Address != (state.Address{}) {
 		address = " address " + s.Address.String()
 	}
-	w.line("server %d acl %d%s port %d max %d hard %d weight %d prio %d", i, s.ACL, address, s.Port, s.Soft, s.Hard, s.Weight, s.Prio)
+	w.line("server %d acl %v%s port %d max %d hard %d weight %d prio %d", i, s.ACL, address, s.Port, s.Soft, s.Hard, s.Weight, s.Prio)
 }
 
 // beyond writes what the original forgets.

@@ -92,7 +92,7 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 	}).Draw(t, "listen")))
 	for i := range rapid.IntRange(0, 4).Draw(t, "servers") {
 		s := anyServer(t)
-		s.ACL = number.Draw(t, "acl")
+		s.ACL = state.Numbered(number.Draw(t, "acl"))
 		fields := specFieldsSet | state.FieldACL
 		all = append(all, state.SetServer{Service: service, Index: i * 2, Fields: fields, Server: s})
 	}

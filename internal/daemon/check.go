@@ -38,6 +38,12 @@ func checker(cluster func(*config.Local) []config.Doubt) config.Checker {
 			}
 			return proxy.CheckTLS(s)
 		},
+		GeoIP: func(file string) error {
+			if idle {
+				return nil
+			}
+			return proxy.CheckGeoIP(file)
+		},
 		Fits: func(v *state.View) error {
 			if idle {
 				return nil

@@ -43,6 +43,12 @@ func (d *daemon) counters(_ context.Context, q question) error {
 	line("process_descriptors_max", d.files.forTraffic(len(view.Services)))
 	line("process_pipes", s.Pipes)
 	line("process_buffers", s.Buffers)
+	if view.Global.GeoIPDB != "" {
+		geo := d.proxy.GeoIP()
+		line("geoip_known", geo.Known)
+		line("geoip_reads", geo.Reads)
+		line("geoip_failures", geo.Failures)
+	}
 	line("log_dropped", d.journal.dropped())
 	if d.control != nil {
 		c := d.control.Counters()

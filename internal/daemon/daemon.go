@@ -391,7 +391,12 @@ func (d *daemon) permits(a netip.Addr) bool {
 	if !restricted(v) {
 		return a.IsLoopback()
 	}
-	return v.Permits(v.Global.ControlACL, a)
+	return v.Permits(v.Global.ControlACL, a, d.proxy.Country)
 }
 
-func restricted(v *state.View) bool { return len(v.ACL[v.Global.ControlACL].Entries) > 0 }
+// restricted tells whether control_acl keeps anybody out. A list that is not there,
+// by name, keeps everybody out.
+func restricted(v *state.View) bool {
+	list := v.List(v.Global.ControlACL)
+	return list == nil || len(list.Entries) > 0
+}
