@@ -72,8 +72,14 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	}
 	if t := f.secure.Load(); t != nil || f.expects(client) {
 		e.work.Go(func() {
-			defer c.end()
-			c.receive(ctx, t, port)
+			if !c.receive(ctx, t, port) {
+				c.end()
+				return
+			}
+			e.work.Go(func() { // without the deep stack of a handshake
+				defer c.end()
+				c.relay()
+			})
 		})
 		return
 	}
@@ -88,11 +94,11 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	})
 }
 
-// receive serves a client who has to say something before a server is chosen: for
-// whom he comes, or hello in the sense of TLS.
-func (c *netConn) receive(ctx context.Context, t *terminator, port uint16) {
+// receive finds a server for a client who has to say something before it is chosen:
+// for whom he comes, or hello in the sense of TLS.
+func (c *netConn) receive(ctx context.Context, t *terminator, port uint16) (served bool) {
 	if !c.hear(ctx) || t != nil && !c.terminate(ctx, t) {
-		return
+		return false
 	}
 	if c.ends.known() {
 		port = c.ends.client.Port()
@@ -100,9 +106,7 @@ func (c *netConn) receive(ctx context.Context, t *terminator, port uint16) {
 	now := c.engine.opts.Clock.At(time.Now())
 	c.trial = c.front.begin(c.client, port, now)
 	tg, ok := c.front.next(&c.trial, c.client, now)
-	if c.connect(ctx, tg, ok) {
-		c.relay()
-	}
+	return c.connect(ctx, tg, ok)
 }
 
 // connect goes through the servers until one answers.
@@ -169,24 +173,22 @@ func (c *netConn) relay() {
 	other.Wait()
 }
 
-var netBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
 // pump moves the bytes of one side to the other until its stream ends or the
 // other side takes no more. It reads no more than it can write, so a slow reader
 // slows its writer down.
 func (c *netConn) pump(from int) {
 	src, dst := c.side[from], c.side[1-from]
-	buf := netBuffers.Get().(*[64 << 10]byte)
-	defer netBuffers.Put(buf)
+	in := newIntake(src, c.datagrams)
+	defer in.release()
 	for {
-		n, err := src.Read(buf[:])
-		if n > 0 || err == nil { // an empty datagram is one, too
+		data, err := in.read()
+		if n := len(data); n > 0 || err == nil { // an empty datagram is one, too
 			if c.datagrams && from == ofServer && c.read[from].Load() == 0 {
 				c.front.answered(c.server, c.engine.opts.Clock.At(time.Now()))
 			}
 			c.read[from].Add(uint64(n))
 			c.active.Store(int64(time.Since(origin)))
-			m, err := dst.Write(buf[:n])
+			m, err := writeTo(dst, data)
 			if from == ofServer {
 				c.sent.Add(uint64(m))
 			}
@@ -201,6 +203,7 @@ func (c *netConn) pump(from int) {
 			}
 			c.active.Store(int64(time.Since(origin)))
 		}
+		in.release()
 		switch {
 		case errors.Is(err, io.EOF) && !cutOff(src):
 			c.over(from)

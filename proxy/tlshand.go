@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -98,34 +97,12 @@ type reckoning chan struct{}
 func (r reckoning) begin() { r <- struct{}{} }
 func (r reckoning) end()   { <-r }
 
-// shakingConn is a client's connection of which the handshake takes turns.
-type shakingConn struct {
-	net.Conn
-	turns reckoning // nil: the handshake is over
-	ended bool      // the end was read
-}
-
-// Read reads. While the handshake waits for the client it is nobody's turn.
-func (c *shakingConn) Read(b []byte) (n int, err error) {
-	if c.turns != nil {
-		c.turns.end()
-		defer c.turns.begin()
-	}
-	n, err = c.Conn.Read(b)
-	c.ended = c.ended || errors.Is(err, io.EOF)
-	return n, err
-}
-
 // cutOff tells whether a stream has ended without the notice of TLS. Package tls
 // takes that for an end like any other, but somebody on the way may have cut it. It
 // is for who reads from conn.
 func cutOff(conn net.Conn) bool {
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return false
-	}
-	under, ok := secure.NetConn().(*shakingConn)
-	return ok && under.ended
+	w := wireOf(conn)
+	return w != nil && w.ended
 }
 
 // shake makes a TLS connection of a client's. The bare connection is the caller's
@@ -134,13 +111,13 @@ func (c *netConn) shake(t *terminator, bare net.Conn) (*tls.Conn, error) {
 	f := c.front
 	most := max(1, min(handshakesMost, f.settings.Load().ConnMax/2))
 	el := f.shaking.enter(c.reset, most)
-	under := &shakingConn{Conn: bare, turns: c.engine.turns}
+	under := newWire(bare, c.engine.turns)
 	_ = bare.SetDeadline(time.Now().Add(handshakeTime))
 	conn := tls.Server(under, t.config)
 	under.turns.begin()
 	err := conn.Handshake()
 	under.turns.end()
-	under.turns = nil
+	under.shaken()
 	if f.shaking.done(el) {
 		return nil, errCrowded
 	}
