@@ -252,19 +252,22 @@ func (c *netConn) over(from int) {
 func (c *netConn) reset() {
 	c.mu.Lock()
 	for _, side := range []net.Conn{c.bare, c.side[ofServer]} {
-		if tcp, ok := side.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-		}
+		abortive(side)
 	}
 	c.mu.Unlock()
 	c.close()
 }
 
+// abortive makes the close of a connection a reset, if there is such a thing.
+func abortive(conn net.Conn) {
+	if stream, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = stream.SetLinger(0)
+	}
+}
+
 // resetConn closes a connection with a reset.
 func resetConn(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
+	abortive(conn)
 	conn.Close()
 }
 

@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A client who talks TLS is accepted by a loop and served by goroutines: there the
@@ -34,32 +36,49 @@ func (e *engine) freed(f *front) {
 	}
 }
 
-// systemTimes are those of a socket with SO_KEEPALIVE alone. Package net can not
-// leave a socket as it is that was made elsewhere.
-var systemTimes = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Hour, Interval: 75 * time.Second, Count: 9}
-
 // handOver gives a client to the goroutines. His place is taken, as in welcome.
 func (l *loop) handOver(ctx context.Context, f *front, fd int32) {
-	e := l.engine
-	e.conns.Add(1)
-	conn, err := connOf(fd)
-	if err != nil {
-		f.lost.Add(1)
-		l.refund(f)
-		e.closed()
-		l.kick(f)
-		return
-	}
-	e.secure.welcome(ctx, f, conn)
+	l.engine.conns.Add(1)
+	client, port := l.addr.peer()
+	l.engine.secure.welcome(ctx, f, &handed{os.NewFile(uintptr(fd), "client"), netip.AddrPortFrom(client, port)})
 }
 
-// connOf makes a connection of package net out of a descriptor, which it takes.
-func connOf(fd int32) (net.Conn, error) {
-	file := os.NewFile(uintptr(fd), "client")
-	defer file.Close()
-	conn, err := net.FileConn(file)
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(systemTimes)
+// handed is a socket that a loop has accepted, as a connection for goroutines: a
+// file waits by Go's poller, too. Package net would duplicate the descriptor and ask
+// and set a dozen things that are known and as they should be, which is a
+// twentieth of what a handshake costs.
+type handed struct {
+	*os.File
+	client netip.AddrPort // invalid for a Unix socket
+}
+
+// RemoteAddr returns the client's address.
+func (c *handed) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.client) }
+
+// LocalAddr is nobody's business here.
+func (c *handed) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
+// CloseWrite ends the stream to the client.
+func (c *handed) CloseWrite() error {
+	return c.call(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+}
+
+// SetLinger says what becomes of bytes under way when it is closed.
+func (c *handed) SetLinger(seconds int) error {
+	return c.call(func(fd int) error {
+		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: int32(seconds)})
+	})
+}
+
+// call does something with the descriptor, unless that is closed.
+func (c *handed) call(f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return conn, err
+	var result error
+	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
+		return err
+	}
+	return result
 }
