@@ -55,8 +55,15 @@ type handed struct {
 // RemoteAddr returns the client's address.
 func (c *handed) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.client) }
 
-// LocalAddr is nobody's business here.
-func (c *handed) LocalAddr() net.Addr { return &net.TCPAddr{} }
+// LocalAddr asks for the address that the client has connected to.
+func (c *handed) LocalAddr() net.Addr {
+	var local netip.AddrPort
+	_ = c.call(func(fd int) error {
+		local = localAddress(fd)
+		return nil
+	})
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(local.Addr().Unmap(), local.Port()))
+}
 
 // CloseWrite ends the stream to the client.
 func (c *handed) CloseWrite() error {
