@@ -53,6 +53,8 @@ func (d *draft) apply(o Op) error {
 		return d.setLevel(o)
 	case SetClients:
 		return d.setClients(o)
+	case Move:
+		return d.move(o)
 	case Stamp, Request:
 		return nil // see Machine.Apply
 	}
@@ -216,6 +218,34 @@ func (d *draft) mark(service string, i int, was Address, port uint16, next func(
 		return err
 	}
 	slot.Mark = next(slot.Mark)
+	return nil
+}
+
+// move gives a slot another address, if it is still about the server that it was
+// about. News that come late are no error.
+func (d *draft) move(o Move) error {
+	to := o.To.Unmap()
+	if !to.IsValid() || to.IsUnspecified() {
+		return errors.New("no address to move to")
+	}
+	s := d.view.Service(o.Service)
+	if s == nil {
+		return nil
+	}
+	server := s.Server(o.Index)
+	o.Was.IP = o.Was.IP.Unmap()
+	if server == nil || server.Address != o.Was || server.Path() || server.IP == to {
+		return nil
+	}
+	s, err := d.service(o.Service)
+	if err != nil {
+		return err
+	}
+	slot, err := s.makeSlot(o.Index)
+	if err != nil {
+		return err
+	}
+	slot.move(Address{Host: slot.Host, IP: to}, slot.Port)
 	return nil
 }
 

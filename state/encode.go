@@ -151,6 +151,12 @@ var codes = [...]func(*coder, Op) Op{
 		c.int64((*int64)(&o.Was))
 		c.key(&o.Key)
 	}),
+	opMove: codeOf(func(c *coder, o *Move) {
+		c.text(&o.Service)
+		c.int(&o.Index)
+		c.address(&o.Was)
+		c.addr(&o.To)
+	}),
 	opSetLevel: codeOf(func(c *coder, o *SetLevel) { c.uint32((*uint32)(&o.Level)) }),
 	opStamp:    codeOf(func(c *coder, o *Stamp) { c.int64((*int64)(&o.Wall)) }),
 	opSetClients: codeOf(func(c *coder, o *SetClients) {

@@ -133,6 +133,7 @@ func goldenOps() []Op {
 		RotateTickets{77, [32]byte{1, 31: 2}},
 		AppendNamedACL{"office", ACLEntry{Addr: netip.MustParseAddr("2001:db8::"), Mask: netip.MustParseAddr("ffff:ffff::")}},
 		RemoveNamedACL{"office"},
+		Move{"web", 1, server.Address, netip.MustParseAddr("2001:db8::7")},
 	}
 }
 

@@ -8,8 +8,8 @@ import "fmt"
 // level 1 all encodings are those of the first version, to the byte.
 //
 // Level 2 keeps the last changes, see View.Changes, knows SetClients, has TLS (its
-// settings and the keys of its session tickets), the PROXY protocol, and access lists
-// with names.
+// settings and the keys of its session tickets), the PROXY protocol, access lists
+// with names, and names of servers that are looked up again, see Move.
 type Level uint32
 
 // SetLevel raises the level. It never goes down: a lower one changes nothing.
@@ -26,7 +26,7 @@ func (v *View) Level() Level { return max(v.level, 1) }
 // levelOf is the level from which on there is such an operation.
 func (o opcode) level() Level {
 	switch o {
-	case opSetLevel, opSetClients, opStamp, opRotateTickets, opAppendNamedACL, opRemoveNamedACL:
+	case opSetLevel, opSetClients, opStamp, opRotateTickets, opAppendNamedACL, opRemoveNamedACL, opMove:
 		return 2
 	}
 	return 1

@@ -112,6 +112,16 @@ type SeedWith struct{ Seed []byte }
 // View.SeedSum. What was merged with another one would undo what has come since.
 type Seeded struct{ Sum [sha256.Size]byte }
 
+// Move gives a server the address that its name has now. It does nothing if the
+// slot no longer holds the name and the address that the sender saw: somebody has
+// changed it meanwhile. A mark goes, since it was about the old address.
+type Move struct {
+	Service string
+	Index   int
+	Was     Address
+	To      netip.Addr
+}
+
 // The numbers of the operations.
 const (
 	opAddService opcode = iota + 1
@@ -134,6 +144,7 @@ const (
 	opRotateTickets
 	opAppendNamedACL
 	opRemoveNamedACL
+	opMove
 )
 
 func (AddService) op() opcode    { return opAddService }
@@ -148,3 +159,4 @@ func (ClearACL) op() opcode      { return opClearACL }
 func (Visits) op() opcode        { return opVisits }
 func (SeedWith) op() opcode      { return opSeedWith }
 func (Seeded) op() opcode        { return opSeeded }
+func (Move) op() opcode          { return opMove }

@@ -55,6 +55,7 @@ const (
 	OptGeoIPDB     Option = 35
 	OptClientList  Option = 36 // client_acl, if that list has a name
 	OptControlList Option = 37 // control_acl, likewise
+	OptResolve     Option = 38
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -129,6 +130,7 @@ var options = [...]option{
 	OptGeoIPDB:     global(textual("geoip_db", func(t target) *string { return &t.GeoIPDB })),
 	OptClientList:  listName("client_acl", func(t target) *List { return &t.ClientACL }),
 	OptControlList: global(listName("control_acl", func(t target) *List { return &t.ControlACL })),
+	OptResolve:     within("resolve", func(t target) *int { return &t.Resolve }, 0, math.MaxInt32),
 }
 
 func toggle(name string, field func(target) *bool) option {

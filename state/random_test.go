@@ -94,6 +94,9 @@ var anyOp = rapid.OneOf(
 	op(func(t *rapid.T) RotateTickets {
 		return RotateTickets{rapid.SampledFrom([]Time{0, 1, 2, 3}).Draw(t, "was"), [32]byte{rapid.Byte().Draw(t, "key")}}
 	}),
+	op(func(t *rapid.T) Move {
+		return Move{anyName.Draw(t, "service"), anyIndex.Draw(t, "index"), anyAddress.Draw(t, "was"), anyAddr.Draw(t, "to")}
+	}),
 	op(func(t *rapid.T) SetClients {
 		return SetClients{anyName.Draw(t, "service"), anyVisits.Draw(t, "clients").(Visits).Clients}
 	}),

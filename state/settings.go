@@ -81,6 +81,7 @@ type Settings struct {
 	TLS        TLS
 	ProxyOut   ProxyHeader // what servers are told about the client before his first byte
 	ProxyIn    int         // list of those who say for whom they come, and have to; NoList: nobody
+	Resolve    int         // how often servers' names are looked up again; 0: when they are given
 }
 
 // ProxyHeader is a version of the PROXY protocol.

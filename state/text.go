@@ -57,6 +57,10 @@ func (o Visits) String() string {
 	return fmt.Sprintf("%d visits of service %d", len(o.Clients), o.Service)
 }
 
+func (o Move) String() string {
+	return fmt.Sprintf("%sserver %s %s is at %v", in(o.Service), slot(o.Index), o.Was, o.To)
+}
+
 func (o Seeded) String() string   { return fmt.Sprintf("if the seed is %x", o.Sum[:4]) }
 func (o SeedWith) String() string { return fmt.Sprintf("seed of %d bytes", len(o.Seed)) }
 

@@ -95,6 +95,7 @@ func (a *analysis) services() {
 		a.servers(s)
 		a.modes(s)
 		a.proxyHeader(s)
+		a.resolves(s)
 		a.tls(s)
 		a.specials(s)
 	}
@@ -159,6 +160,9 @@ func (a *analysis) servers(s *state.Service) {
 		t := target{server.IP.String(), server.Port}
 		if server.Path() {
 			t = target{address: server.Host}
+		}
+		if s.Resolve > 0 && Named(server.Address) {
+			continue // several of one name get different addresses, if it has them
 		}
 		if other, twice := first[t]; twice {
 			a.odd(at, "server %d is the same as server %d", i, other)

@@ -29,7 +29,7 @@ func TestCheckOfProxyHeaders(t *testing.T) {
 	}
 }
 
-func TestProxyHeaderWordsAnswer(t *testing.T) {
+func TestWordsWithANoAnswer(t *testing.T) {
 	v := state.New().View()
 	for _, c := range []struct{ text, before, after string }{
 		{"proxy_out v2", "off\n", "v2\n"},
@@ -37,9 +37,10 @@ func TestProxyHeaderWordsAnswer(t *testing.T) {
 		{"proxy_in 4", "off\n", "4\n"},
 		{"proxy_in 0", "4\n", "0\n"},
 		{"no proxy_in", "0\n", "off\n"},
+		{"resolve 30", "off\n", "30\n"},
+		{"no resolve", "30\n", "off\n"},
 	} {
-		question := c.text[strings.Index(c.text, "proxy"):]
-		question, _, _ = strings.Cut(question, " ")
+		question, _, _ := strings.Cut(strings.TrimPrefix(c.text, "no "), " ")
 		ask := func() string {
 			s, r := ParseControl(question)
 			if r != nil {
@@ -66,6 +67,27 @@ func TestProxyHeaderWordsAnswer(t *testing.T) {
 		}
 		if got := ask(); got != c.after {
 			t.Errorf("after %s: got %q, want %q", c.text, got, c.after)
+		}
+	}
+}
+
+func TestCheckOfResolve(t *testing.T) {
+	for text, want := range map[string]string{
+		"server 0 address 10.0.0.1 port 80\nresolve 5":                            "warning: resolve has no effect: no server is given by a name",
+		"server 0 address /run/s\nresolve 5":                                      "warning: resolve has no effect: no server is given by a name",
+		"server 0 address www1 port 80\nresolve 5":                                "",
+		"server 0 address 10.0.0.1 port 80\nemergency www1:80\nresolve 5":         "",
+		"server 0 address 10.0.0.1 port 80\nresolve 5\nno resolve":                "",
+		"server 0 address www1 port 80\nserver 1 address www1 port 80\nresolve 5": "",
+		"server 0 address www1 port 80\nserver 1 address www1 port 80":            "warning: server 1 is the same as server 0",
+	} {
+		statements := read(t, "listen 8080\n"+text+"\n")
+		var got []string
+		for _, f := range (Checker{}).Examine(plan(t, statements), statements) {
+			got = append(got, f.Severity+": "+f.What)
+		}
+		if all := strings.Join(got, "\n"); all != want {
+			t.Errorf("%s: got %s, want %s", text, all, want)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+
+	"pen/state"
 )
 
 // atOnce is how many names are asked for at the same time.
@@ -73,4 +75,26 @@ func (s *Statement) hosts() []string {
 		}
 	}
 	return all
+}
+
+// Named tells whether a server's host is a name, which is looked up: neither an
+// address nor a path.
+func Named(a state.Address) bool {
+	if _, is := literal(a.Host); is || a.Host == "" || a.Path() {
+		return false
+	}
+	return true
+}
+
+// resolves finds a resolve that has nothing to do.
+func (a *analysis) resolves(s *state.Service) {
+	named := func(v *state.Server) bool { return v != nil && Named(v.Address) }
+	for i := range s.Servers {
+		if named(&s.Servers[i]) {
+			return
+		}
+	}
+	if s.Resolve > 0 && !named(s.Emergency) && !named(s.Abuse) && !a.broken {
+		a.odd(place{s.Name, "resolve", 0}, "resolve has no effect: no server is given by a name")
+	}
 }

@@ -113,6 +113,7 @@ var serverWords = []Word{
 		ops:    serverOps,
 		refuse: serverRefuse,
 	},
+	orNone(0, ours(number(state.OptResolve, seconds(1), "look up the names of servers again after so long"))),
 	specWord("emergency", state.Emergency, "server of last resort (option -e)"),
 	specWord("abuse", state.Abuse, "server for clients that client_acl denies (option -B)"),
 }

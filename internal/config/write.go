@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -181,6 +182,7 @@ func (w writer) beyond(s *state.Service) {
 	}
 	w.text("source", source)
 	w.proxyHeader(&s.Settings)
+	w.textOr("resolve", s.Resolve != 0, strconv.Itoa(s.Resolve))
 	w.tls(&s.TLS)
 	w.spec("emergency", s.Emergency)
 	w.spec("abuse", s.Abuse)

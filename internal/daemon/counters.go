@@ -49,6 +49,11 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("geoip_reads", geo.Reads)
 		line("geoip_failures", geo.Failures)
 	}
+	if slices.ContainsFunc(view.Services, func(s *state.Service) bool { return s.Resolve > 0 }) {
+		line("names_asked", d.renewal.lookups.Load())
+		line("names_failed", d.renewal.failures.Load())
+		line("names_moved", d.renewal.moves.Load())
+	}
 	line("log_dropped", d.journal.dropped())
 	if d.control != nil {
 		c := d.control.Counters()

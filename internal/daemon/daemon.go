@@ -39,6 +39,7 @@ type daemon struct {
 	member  *member      // nil: a node that stands alone
 	proxy   *proxy.Proxy
 	control *control.Server // nil: no control port
+	renewal *renewer
 
 	supervisor *supervisor // nil: no service manager listens
 
@@ -81,6 +82,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	group.Go(func() error { return d.proxy.Run(parts) })
 	group.Go(func() error { return d.reconcile(parts) })
+	group.Go(func() error { d.renewal.run(parts); return nil })
 	group.Go(func() error { return d.signals(parts) })
 	group.Go(func() error { return d.supervise(parts) })
 	if d.control != nil {

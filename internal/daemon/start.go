@@ -165,6 +165,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	}
 	defer func() { err = errors.Join(err, d.state.Close()) }()
 	d.clock = state.NewClock(func() state.Time { return d.state.View().Time })
+	d.renewal = d.renewer()
 	seed, err := d.seed(plan.View, "start")
 	if err != nil {
 		return err
