@@ -36,7 +36,7 @@ func (o *Options) virtual(a netip.Addr) bool { return slices.Contains(o.Virtual,
 // a port alone on each virtual address.
 func (p *Proxy) placesOf(s *state.Service) (all []place) {
 	switch path := s.Listen.Path(); {
-	case s.Listen.Text == "":
+	case s.Listen.Text == "", s.DirectLink != "":
 		return nil
 	case path != "":
 		return []place{{path: path, udp: s.Protocol == state.UDP}}

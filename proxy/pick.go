@@ -122,12 +122,18 @@ func pickHash(q question, n int, at func(int) candidate) int {
 	if q.port != 0 {
 		client = mix(client ^ uint64(q.port))
 	}
+	return rendezvous(client, q.equal, n, at)
+}
+
+// rendezvous lets the servers draw for what stands for the client. With equal their
+// weights are all alike.
+func rendezvous(client uint64, equal bool, n int, at func(int) candidate) int {
 	best := state.None
 	var cost, weight uint64
 	for i := range n {
 		c := at(i)
 		w := uint64(1)
-		if !q.equal {
+		if !equal {
 			w = uint64(max(c.weight, 0))
 		}
 		if w == 0 || !c.available() {
@@ -138,7 +144,7 @@ func pickHash(q question, n int, at func(int) candidate) int {
 		// weights the logarithm changes nothing about who is first.
 		u := mix(client + c.key)
 		draw := ^u
-		if !q.equal {
+		if !equal {
 			draw = minusLog2(u)
 		}
 		if best == state.None || lessProduct(draw, weight, cost, w) {

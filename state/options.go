@@ -56,6 +56,9 @@ const (
 	OptClientList  Option = 36 // client_acl, if that list has a name
 	OptControlList Option = 37 // control_acl, likewise
 	OptResolve     Option = 38
+
+	OptDirectLink Option = 39
+	OptTarpit     Option = 40
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -131,6 +134,9 @@ var options = [...]option{
 	OptClientList:  listName("client_acl", func(t target) *List { return &t.ClientACL }),
 	OptControlList: global(listName("control_acl", func(t target) *List { return &t.ControlACL })),
 	OptResolve:     within("resolve", func(t target) *int { return &t.Resolve }, 0, math.MaxInt32),
+
+	OptDirectLink: textual("dsr_if", func(t target) *string { return &t.DirectLink }),
+	OptTarpit:     number("tarpit_acl", func(t target) *int { return &t.Tarpit }, listOrNone),
 }
 
 func toggle(name string, field func(target) *bool) option {
@@ -214,6 +220,14 @@ func (l *List) setName(name string) {
 	if l.Name = name; name != "" {
 		l.Number = 0
 	}
+}
+
+// listOrNone is as quiet, and what is no list at all is the first one.
+func listOrNone(wish int) int {
+	if wish == NoList {
+		return wish
+	}
+	return listOrZero(wish)
 }
 
 func sourceValue(a netip.Addr) Value {

@@ -53,7 +53,7 @@ func (l Listen) Path() string {
 
 // Bare tells whether only a port was given. Where there are virtual addresses
 // it is meant on each of them and on no other.
-func (l Listen) Bare() bool { return l.Text != "" && !strings.ContainsAny(l.Text, "/:") }
+func (l Listen) Bare() bool { return l.Text != "" && !strings.ContainsAny(l.Text, "/:.") }
 
 // Settings are the scalar settings of one service. Times are in seconds.
 type Settings struct {
@@ -82,6 +82,10 @@ type Settings struct {
 	ProxyOut   ProxyHeader // what servers are told about the client before his first byte
 	ProxyIn    int         // list of those who say for whom they come, and have to; NoList: nobody
 	Resolve    int         // how often servers' names are looked up again; 0: when they are given
+	// DirectLink is the interface on which packets go on to servers that answer clients
+	// themselves, or "auto"; empty: clients are connected.
+	DirectLink string
+	Tarpit     int // list of addresses that nobody has and that seem to be there; NoList: none
 }
 
 // ProxyHeader is a version of the PROXY protocol.
@@ -142,6 +146,6 @@ type Global struct {
 func Defaults() Settings {
 	return Settings{
 		Timeout: 3, Blacklist: 30, ClientsMax: 2048, ConnMax: 500, PendingMax: 100,
-		AcceptMax: 100, Backlog: 500, NoDelay: true, ProxyIn: NoList,
+		AcceptMax: 100, Backlog: 500, NoDelay: true, ProxyIn: NoList, Tarpit: NoList,
 	}
 }

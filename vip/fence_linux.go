@@ -28,6 +28,7 @@ type fence struct {
 	addrs []netip.Addr
 	lease time.Duration
 	tick  time.Duration // of the kernel's clock
+	deaf  []Port        // what the kernel shall not hear
 
 	conn *nftables.Conn
 	nl   *netlink.Conn // the same, for deadlines
@@ -201,12 +202,13 @@ func (f *fence) construct(c *nftables.Conn) {
 	in := c.AddChain(&nftables.Chain{Name: "in", Table: f.inet, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: raw})
 	out := c.AddChain(&nftables.Chain{Name: "out", Table: f.inet, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: raw})
 
-	const arpSender, ip4From, ip4To, ip6From, ip6To = 14, 12, 16, 8, 24
+	f.deafen(c, in)
+	const arpSender, ip4From, ip6From = 14, 12, 8
 	network, transport := expr.PayloadBaseNetworkHeader, expr.PayloadBaseTransportHeader
 	for _, a := range f.addrs {
 		if a.Is4() {
 			f.drop(c, answers, f.answer4, equal(network, arpSender, a.AsSlice()))
-			f.drop(c, in, f.pass4, family(unix.NFPROTO_IPV4), equal(network, ip4To, a.AsSlice()))
+			f.drop(c, in, f.pass4, addressed(a))
 			f.drop(c, out, f.pass4, family(unix.NFPROTO_IPV4), equal(network, ip4From, a.AsSlice()))
 			continue
 		}
@@ -215,7 +217,7 @@ func (f *fence) construct(c *nftables.Conn) {
 		const advertisement, solicitation, targetAt = 136, 135, 8
 		f.drop(c, out, f.answer6, protocol(icmpv6), equal(transport, 0, []byte{advertisement}), equal(transport, targetAt, a.AsSlice()))
 		f.drop(c, out, f.answer6, protocol(icmpv6), equal(transport, 0, []byte{solicitation}), family(unix.NFPROTO_IPV6), equal(network, ip6From, a.AsSlice()))
-		f.drop(c, in, f.pass6, family(unix.NFPROTO_IPV6), equal(network, ip6To, a.AsSlice()))
+		f.drop(c, in, f.pass6, addressed(a))
 		f.drop(c, out, f.pass6, family(unix.NFPROTO_IPV6), equal(network, ip6From, a.AsSlice()))
 	}
 }

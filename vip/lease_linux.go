@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -109,6 +110,7 @@ func (v *VIP) ensureFence(left time.Duration, answer bool) bool {
 			return false
 		}
 		f := newFence(tableName(v.cfg.Name), v.addrs, v.cfg.Lease)
+		f.deaf = v.deafness()
 		if err := f.build(left, answer); err != nil {
 			f.hangUp()
 			v.retry = time.Now().Add(fenceRetry)
@@ -120,10 +122,15 @@ func (v *VIP) ensureFence(left time.Duration, answer bool) bool {
 		return true
 	}
 	ok, err := v.fence.intact()
-	if err == nil && ok {
+	deaf := v.deafness()
+	changed := !slices.Equal(deaf, v.fence.deaf)
+	if err == nil && ok && !changed {
 		return true
 	}
-	v.damaged()
+	if err != nil || !ok {
+		v.damaged()
+	}
+	v.fence.deaf = deaf
 	if err := v.fence.build(left, answer); err != nil {
 		v.loseFence(err)
 		return false

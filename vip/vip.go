@@ -81,6 +81,13 @@ type Want struct {
 	Term uint64
 }
 
+// A Port is what comes for an address from outside.
+type Port struct {
+	Addr netip.Addr
+	UDP  bool   // or else TCP
+	Port uint16 // 0: every port
+}
+
 // A State is what is, as far as this process knows.
 type State struct {
 	// Term is that of the last Want that was carried out, wholly or in part.

@@ -102,6 +102,7 @@ type VIP struct {
 	want      Want
 	offset    int64 // between the boot time and the monotonic clock when want came
 	ending    bool
+	deaf      []Port // replaced, never changed
 	released  func(term uint64) []byte
 	words     int // how often released was replaced
 	facts     facts

@@ -37,6 +37,12 @@ func (*VIP) Run(context.Context) error { return errors.ErrUnsupported }
 // Want does nothing.
 func (*VIP) Want(Want) {}
 
+// Deafen does nothing.
+func (*VIP) Deafen([]Port) {}
+
+// Passing tells that nothing may pass.
+func (*VIP) Passing() (packets, answers bool) { return false, false }
+
 // Announce does nothing.
 func (*VIP) Announce() {}
 

@@ -97,6 +97,7 @@ func (a *analysis) services() {
 		a.proxyHeader(s)
 		a.resolves(s)
 		a.tls(s)
+		a.direct(s)
 		a.specials(s)
 	}
 	a.lists()
@@ -113,7 +114,7 @@ func (a *analysis) listeners() {
 			continue
 		}
 		for _, other := range a.View.Services[:i] {
-			if s.Protocol == other.Protocol && a.inTheWay(s.Listen, other.Listen) {
+			if s.Protocol == other.Protocol && a.inTheWay(s.Listen, other.Listen) || a.overlap(s, other) {
 				a.wrong(at, "%s is where service %s listens already", s.Listen.Text, other.Name)
 			}
 		}
@@ -177,7 +178,7 @@ func (a *analysis) server(s *state.Service, server *state.Server, at place, i in
 	switch {
 	case server.Address == (state.Address{}):
 		a.odd(at, "server %d has no address", i)
-	case !server.Path() && server.IP.IsValid() && !server.IP.IsUnspecified() && server.Port == 0:
+	case !server.Path() && server.IP.IsValid() && !server.IP.IsUnspecified() && server.Port == 0 && !Direct(s):
 		a.odd(at, "server %d has port 0 and is never used", i)
 	}
 	if server.Soft < 0 {

@@ -44,6 +44,9 @@ type Checker struct {
 	TLS func(*state.Service) error
 	// GeoIP tells why a file is no database of countries; nil: not checked.
 	GeoIP func(file string) error
+	// Direct tells why this machine can not send packets on to the servers of a service,
+	// and whether that may be another matter when it starts; nil: not checked.
+	Direct func(*state.Service, *Local) []Doubt
 	// Cluster tells what stands against being in the cluster that the settings
 	// name, as far as only this machine knows; nil: not asked.
 	Cluster func(*Local) []Doubt

@@ -17,7 +17,8 @@ type listenSpec struct {
 }
 
 // parseListen reads the forms of a listen address: PORT, HOST:PORT, *:PORT, with
-// the last colon before the port and IPv6 addresses without brackets, or a path.
+// the last colon before the port and IPv6 addresses without brackets, a path, or an
+// IPv4 address alone. For IPv6 that is ADDRESS:0, which could be taken for a port otherwise.
 func parseListen(text string) (listenSpec, error) {
 	l := listenSpec{text: text}
 	switch {
@@ -33,6 +34,10 @@ func parseListen(text string) (listenSpec, error) {
 			return l, fmt.Errorf("path of a Unix socket longer than %d bytes", maxSocketPath)
 		}
 		l.path = text
+		return l, nil
+	}
+	if a, err := netip.ParseAddr(text); err == nil && a.Is4() {
+		l.host = text // without a port, for dsr_if
 		return l, nil
 	}
 	colon := strings.LastIndexByte(text, ':')

@@ -15,6 +15,7 @@ var sections = []struct {
 	{"Connections", &trafficWords},
 	{"The PROXY protocol", &proxyWords},
 	{"TLS", &tlsWords},
+	{"Direct server return", &directWords},
 	{"Services and servers", &serverWords},
 	{"Access lists and all services", &listWords},
 	{"The process", &processWords},

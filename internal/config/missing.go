@@ -15,9 +15,6 @@ var missingWords = []Word{
 	missing("transparent", true, "connections from the client's address are not part of this version; the servers see pen's, or that of source"),
 	answering(missing("log", true, "the request log is not part of this version", text("FILE")), ""),
 	answering(missing("idlers", false, "idle connections in advance are not part of this version", text("N")), "Idlers: 0/0\n"),
-	answering(missing("tarpit_acl", false, "the tarpit is not part of this version", text("LIST")), "tarpit_acl = -1"),
-	missing("dsr_if", false, "direct server return is not part of this version", text("INTERFACE")),
-	missing("dsr_ip", false, "direct server return is not part of this version", text("ADDRESS")),
 
 	{
 		Name: "ssl_client_renegotiation_interval", Kind: KindIgnored, Args: []Arg{{Name: "SECONDS", Type: TypeInt, Min: minInt, Max: maxInt}},
@@ -68,8 +65,6 @@ func turnsOff(s *Statement) bool {
 	switch s.Word.Name {
 	case "idlers":
 		return atoi(s.Args[0].Text) <= 0
-	case "tarpit_acl":
-		return atoi(s.Args[0].Text) < 0
 	}
 	return false
 }

@@ -184,6 +184,8 @@ func (w writer) beyond(s *state.Service) {
 	w.proxyHeader(&s.Settings)
 	w.textOr("resolve", s.Resolve != 0, strconv.Itoa(s.Resolve))
 	w.tls(&s.TLS)
+	w.text("dsr_if", s.DirectLink)
+	w.line("tarpit_acl %d", s.Tarpit)
 	w.spec("emergency", s.Emergency)
 	w.spec("abuse", s.Abuse)
 }

@@ -72,6 +72,8 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 	} {
 		put(o, state.Int(number.Draw(t, o.String())))
 	}
+	put(state.OptDirectLink, state.Text(rapid.SampledFrom([]string{"", "auto", "eth0"}).Draw(t, "dsr_if")))
+	put(state.OptTarpit, state.Int(rapid.IntRange(-1, 9).Draw(t, "tarpit_acl")))
 	put(state.OptHash, state.Int(rapid.IntRange(0, 2).Draw(t, "hash")))
 	put(state.OptFastclose, state.Int(rapid.IntRange(0, 3).Draw(t, "fastclose")))
 	put(state.OptClientsMax, state.Int(rapid.IntRange(1, 4000).Draw(t, "clients_max")))
@@ -87,6 +89,7 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 		{},
 		{Text: "8080", Addr: netip.MustParseAddrPort("0.0.0.0:8080")},
 		{Text: "/run/pen.sock"},
+		{Text: "10.0.0.10", Addr: netip.MustParseAddrPort("10.0.0.10:0")},
 		{Text: ":::80", Addr: netip.MustParseAddrPort("[::]:80")},
 		{Text: "www1:http", Addr: netip.MustParseAddrPort("10.0.1.1:80")},
 	}).Draw(t, "listen")))

@@ -37,12 +37,19 @@ func (c capabilities) String() string {
 }
 
 // needed is what the configuration needs after the start. A node that stands
-// alone needs nothing: as with the original, what was opened is open, and
+// alone needs nothing but for dsr_if: as with the original, what was opened is open, and
 // everything is dropped.
 func needed(l *config.Local, v *state.View) capabilities {
 	var c capabilities
-	if !l.Clustered() || witness(&l.Membership) {
-		return c // a witness serves nobody: the file is everybody's
+	if witness(&l.Membership) {
+		return c // it serves nobody: the file is everybody's
+	}
+	if !l.Clustered() {
+		if slices.ContainsFunc(v.Services, config.Direct) {
+			// Packet sockets are opened anew when an interface is another one.
+			c = append(c, capability{cap.NET_RAW, "dsr_if"})
+		}
+		return c
 	}
 	if len(l.VIPs) > 0 {
 		// To add the addresses and to fence them, and for announcements. The

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"pen/cluster"
+	"pen/direct"
 	"pen/internal/config"
 	"pen/proxy"
 	"pen/state"
@@ -20,17 +21,17 @@ import (
 // Check looks at everything that a start with this command line would look at,
 // and starts nothing.
 func Check(ctx context.Context, line *config.CommandLine) config.Report {
-	return checker(unprivileged).Check(ctx, line)
+	return checker(lenient).Check(ctx, line)
 }
 
 // checker looks at this machine, too. A witness serves nobody, and what that would
 // need it need not have.
-func checker(cluster func(*config.Local) []config.Doubt) config.Checker {
+func checker(judge func([]config.Doubt) []config.Doubt) config.Checker {
 	idle := false
 	return config.Checker{
 		Cluster: func(l *config.Local) []config.Doubt { // before Fits
 			idle = witness(&l.Membership)
-			return cluster(l)
+			return judge(doubts(l))
 		},
 		TLS: func(s *state.Service) error {
 			if idle {
@@ -44,6 +45,12 @@ func checker(cluster func(*config.Local) []config.Doubt) config.Checker {
 			}
 			return proxy.CheckGeoIP(file)
 		},
+		Direct: func(s *state.Service, l *config.Local) []config.Doubt {
+			if err := checkDirect(l, s); err != nil && !idle {
+				return judge([]config.Doubt{{Word: "dsr_if", Err: err}})
+			}
+			return nil
+		},
 		Fits: func(v *state.View) error {
 			if idle {
 				return nil
@@ -53,17 +60,19 @@ func checker(cluster func(*config.Local) []config.Doubt) config.Checker {
 	}
 }
 
-// unprivileged tells what stands in the way of a cluster. Who checks a file
-// need not have the privileges of the process that will use it.
-func unprivileged(l *config.Local) []config.Doubt {
-	all := doubts(l)
+// lenient is for who checks a file, and need not have the privileges of the process
+// that will use it.
+func lenient(all []config.Doubt) []config.Doubt {
 	for i := range all {
-		if _, lacks := errors.AsType[*vip.CapabilityError](all[i].Err); lacks {
+		if _, lacks := errors.AsType[*vip.CapabilityError](all[i].Err); lacks || errors.Is(all[i].Err, direct.ErrCapability) {
 			all[i].Warning = true
 		}
 	}
 	return all
 }
+
+// strict is for the process that starts.
+func strict(all []config.Doubt) []config.Doubt { return all }
 
 // doubts tells what on this machine stands in the way of being the node of a
 // cluster that the settings describe.
@@ -165,7 +174,7 @@ func apart(err error) []error {
 // returns what can not be.
 func (d *daemon) examine(plan *config.Plan, statements []config.Statement) error {
 	var errs []error
-	for _, f := range checker(doubts).Examine(plan, statements) {
+	for _, f := range checker(strict).Examine(plan, statements) {
 		if f.Severity == config.SeverityError {
 			errs = append(errs, errors.New(f.String()))
 		} else {

@@ -31,6 +31,7 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("flows_evicted", s.Evicted)
 		line("datagrams_dropped", s.Spilled)
 	}
+	d.directCounters(q.Service, line)
 	line("accept_pauses", s.AcceptPauses)
 	line("clients", table.Len())
 	line("clients_max", table.Max())

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"pen/direct"
 	"pen/internal/config"
 	"pen/internal/control"
 	"pen/proxy"
@@ -38,6 +39,7 @@ type daemon struct {
 	clock   *state.Clock // of the state
 	member  *member      // nil: a node that stands alone
 	proxy   *proxy.Proxy
+	direct  *direct.Forwarder
 	control *control.Server // nil: no control port
 	renewal *renewer
 
@@ -81,6 +83,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		group.Go(func() error { return d.state.Run(parts) })
 	}
 	group.Go(func() error { return d.proxy.Run(parts) })
+	group.Go(func() error { return d.direct.Run(parts) })
 	group.Go(func() error { return d.reconcile(parts) })
 	group.Go(func() error { d.renewal.run(parts); return nil })
 	group.Go(func() error { return d.signals(parts) })
@@ -152,7 +155,7 @@ func (d *daemon) configure() {
 		return
 	}
 	d.change.Lock()
-	err := d.proxy.Configure(d.state.View())
+	err := d.configureTraffic(d.state.View())
 	d.change.Unlock()
 	if d.member != nil {
 		d.member.unopened.Store(&err)
@@ -189,7 +192,7 @@ func (d *daemon) decide(ctx context.Context, by string, ops []state.Op, local fu
 		if err := d.proxy.Settle(ctx); err != nil {
 			return err
 		}
-		if err := d.proxy.Configure(d.state.View()); err != nil {
+		if err := d.configureTraffic(d.state.View()); err != nil {
 			return err
 		}
 	}
@@ -208,7 +211,7 @@ func (d *daemon) decide(ctx context.Context, by string, ops []state.Op, local fu
 			return err
 		}
 		if d.serves() {
-			if err := d.files.check(view); err != nil {
+			if err := errors.Join(d.files.check(view), d.directable(before, view)); err != nil {
 				return err
 			}
 			if err := d.proxy.Prepare(view); err != nil {
@@ -223,7 +226,7 @@ func (d *daemon) decide(ctx context.Context, by string, ops []state.Op, local fu
 			return err
 		}
 		if d.serves() {
-			if err := d.proxy.Configure(d.state.View()); err != nil {
+			if err := d.configureTraffic(d.state.View()); err != nil {
 				return err
 			}
 		}

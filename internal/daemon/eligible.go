@@ -14,6 +14,7 @@ type readiness struct {
 	settled   bool   // the settings of the cluster are known here
 	behind    uint64 // commands that are agreed on and not applied here
 	listeners error  // why not all listeners are open
+	direct    error  // why packets can not be sent on
 	address   vip.State
 	disk      error // why nothing can be kept here
 }
@@ -33,6 +34,8 @@ func (r readiness) eligible() (ok bool, why string) {
 		why = "it does not know the settings yet"
 	case r.listeners != nil:
 		why = r.listeners.Error()
+	case r.direct != nil:
+		why = r.direct.Error()
 	case !r.address.Carrier:
 		why = "no carrier"
 	case !r.address.Held && r.address.Err != nil:

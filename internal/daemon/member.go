@@ -369,7 +369,7 @@ func (m *member) fit() (ok bool, why string) {
 
 func (m *member) readiness() readiness {
 	return readiness{
-		stopping: m.stopping.Load(), leaving: m.leaving.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load(),
+		stopping: m.stopping.Load(), leaving: m.leaving.Load(), settled: m.settled.Load(), listeners: *m.unopened.Load(), direct: m.undirected(),
 		address: m.vip.State(), behind: m.node.Behind(), disk: m.node.DiskFault(),
 	}
 }

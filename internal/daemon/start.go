@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"pen/cluster"
+	"pen/direct"
 	"pen/internal/config"
 	"pen/internal/control"
 	"pen/proxy"
@@ -171,6 +172,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 		return err
 	}
 	d.proxy = proxy.New(d.traffic(plan))
+	d.direct = direct.New(direct.Options{Log: d.log, Allowed: d.passing})
 	defer d.closePorts()
 	if err := d.openPorts(ctx, seed, local.Control, who); err != nil {
 		return err
@@ -212,7 +214,7 @@ func (d *daemon) begin(ctx context.Context, seed state.Command) error {
 			return err
 		}
 	}
-	return d.proxy.Configure(d.state.View())
+	return d.configureTraffic(d.state.View())
 }
 
 // openMember makes this a node of a cluster.

@@ -114,7 +114,7 @@ func refuse(w *bufio.Writer, err error) error {
 
 func (d *daemon) servers(_ context.Context, q question) error {
 	s := d.state.View().Service(q.Service)
-	figures := d.proxy.Servers(q.Service)
+	figures := d.serverStats(q.Service)
 	for i := range s.Servers {
 		sv := &s.Servers[i]
 		var f proxy.ServerStats
@@ -161,7 +161,10 @@ func clientText(a netip.Addr) string {
 func (d *daemon) services(_ context.Context, q question) error {
 	for _, s := range d.state.View().Services {
 		listen := d.proxy.Address(s.Name)
-		if listen == "" {
+		switch {
+		case config.Direct(s) && s.Listen.Text != "":
+			listen = s.Listen.Text
+		case listen == "":
 			listen = "-"
 		}
 		fmt.Fprintf(q.w, "%s listen %s servers %d clients %d conn %d\n",
@@ -282,7 +285,7 @@ func (d *daemon) report(service string) *report {
 		standing:    d.standing(),
 		service:     d.state.View().Service(service),
 		stats:       d.proxy.Stats(service),
-		servers:     d.proxy.Servers(service),
+		servers:     d.serverStats(service),
 		clients:     d.proxy.Clients(service),
 		connections: d.proxy.Connections(service),
 	}
