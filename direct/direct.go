@@ -115,4 +115,3 @@ func (t *totals) read() Totals {
 var ErrCapability = errors.New("needs the capability CAP_NET_RAW: run as root, or let the service manager give it (AmbientCapabilities=CAP_NET_RAW)")
 
 var mute = slog.New(slog.DiscardHandler)
-
