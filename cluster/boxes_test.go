@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,6 +52,10 @@ func TestRecoveryAfterCrash(t *testing.T) {
 		await(t, "who was left behind to know it", 10*time.Second, func() bool { return c.nodes[i].behind() != "" })
 		if s := c.nodes[i].Status(); s.Quorum || !strings.Contains(s.Out, "recovered without it, generation 2: remove the directory cluster") {
 			t.Errorf("who was left behind: quorum %v, out %q", s.Quorum, s.Out)
+		}
+		var pe *ProposeError
+		if _, err := c.nodes[i].Propose(t.Context(), permit(3)); !errors.As(err, &pe) || pe.Outcome != NotApplied || !strings.Contains(err.Error(), "recovered without it") {
+			t.Errorf("a change on who was left behind: %v", err)
 		}
 		if err := c.nodes[i].Recover(t.Context(), "ann", "shop"); err == nil || !strings.Contains(err.Error(), "recovered without it") {
 			t.Errorf("recover on who was left behind: %v", err)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
@@ -79,4 +80,12 @@ func (n *Node) behind() string {
 		return ""
 	}
 	return fmt.Sprintf("the cluster was recovered without it, generation %d: remove %s, start it again", ordinal(later), wipe)
+}
+
+// leftBehind is why this node takes no change. Nil: it was not left behind.
+func (n *Node) leftBehind() error {
+	if why := n.behind(); why != "" {
+		return errors.New("this node is not part of the cluster: " + why)
+	}
+	return nil
 }

@@ -93,6 +93,12 @@ func (n *Node) Propose(ctx context.Context, c state.Command) (state.Result, erro
 	defer cancel()
 	p := proposal{node: n, bytes: b, last: ErrNoLeader}
 	for {
+		// Who was left behind may be a majority among themselves: what they agreed on
+		// would be lost when they are wiped.
+		if err := n.leftBehind(); err != nil {
+			p.last = err
+			break
+		}
 		r, done := p.try(ctx)
 		if done {
 			return n.arrived(ctx, r)
@@ -350,6 +356,8 @@ func (n *Node) serveChange(ctx context.Context, s Stream, m message, b []byte) {
 	switch {
 	case k == nil || k.raft.State() != raft.Leader:
 		r.Err, r.Again = errNotLeading.Error(), true
+	case n.behind() != "":
+		r.Err = n.leftBehind().Error()
 	case m.Change.Transfer:
 		if err := n.giveTo(ctx, k, m.Change.To, ""); err != nil {
 			r.Err, r.Again = err.Error(), errors.Is(err, errNotLeading)

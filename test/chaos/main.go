@@ -145,12 +145,8 @@ func (o options) rounds(ctx context.Context, e episode, t *tally, say func(strin
 		return nil, err
 	}
 	defer func() {
-		p.writer.pause()
+		err = errors.Join(err, p.leave())
 		t.add(p.writer.counts)
-		if p.six != nil {
-			p.six.end()
-		}
-		err = errors.Join(err, p.Close())
 	}()
 	for i, r := range e.rounds {
 		if ctx.Err() != nil {

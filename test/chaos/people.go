@@ -103,12 +103,11 @@ func (p *play) remove(_ strike, n int) (func() error, error) {
 // time they come as they were before that, and are refused.
 func (p *play) recover(s strike, n int) (func() error, error) {
 	before, lost := p.statuses()[n].Generation, p.rest(n)
+	later := func(s status) bool { return s.Generation > before && s.Voters == 1 && s.Quorum }
 	errs := []error{p.endAll(lost)}
-	errs = append(errs, p.world.alter(func() error { return p.persist([]int{n}, "cluster", "recover", "shop") }, func() {}))
+	errs = append(errs, p.world.alter(func() error { return p.recoverOn(n, later) }, func() {}))
 	if s.draw%2 == 0 {
-		errs = append(errs, p.start(lost...))
-		time.Sleep(s.lasts)
-		errs = append(errs, p.until([]int{n}, func(s status) bool { return s.Generation > before && s.Voters == 1 && s.Quorum }), p.endAll(lost))
+		errs = append(errs, p.meet(n, lost, later), p.endAll(lost))
 	}
 	return func() error {
 		for _, i := range lost {
@@ -118,6 +117,30 @@ func (p *play) recover(s strike, n int) (func() error, error) {
 		}
 		return p.start(lost...)
 	}, errors.Join(errs...)
+}
+
+// recoverOn says it until it has happened: the answer may have come too late.
+func (p *play) recoverOn(n int, done func(status) bool) (err error) {
+	for end := time.Now().Add(wellTime); time.Now().Before(end); time.Sleep(50 * ms) {
+		if _, err = p.ask(context.Background(), n, "cluster", "recover", "shop"); err == nil || done(p.statuses()[n]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("recover on %s: %w", p.Nodes[n].Name, err)
+}
+
+// meet lets nodes come back as they were before the recovery. When they have heard
+// of it they take no change. Until then they can not know, and may be a majority.
+func (p *play) meet(n int, lost []int, later func(status) bool) error {
+	p.writer.pause()
+	defer p.writer.start()
+	err := errors.Join(p.start(lost...), p.until([]int{n}, later), p.until(lost, func(s status) bool { return s.Out != "" }))
+	for _, i := range lost {
+		if text, e := p.ask(context.Background(), i, barrier, "1"); e == nil {
+			err = errors.Join(err, fmt.Errorf("%s is from before the recovery, and takes a change: %q", p.Nodes[i].Name, text))
+		}
+	}
+	return err
 }
 
 func (p *play) endAll(nodes []int) error {

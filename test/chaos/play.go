@@ -50,12 +50,20 @@ func begin(bin string, limit time.Duration, e episode, t *tally, say func(string
 	}
 	p = &play{Lab: l, episode: e, tally: t, say: say, cuts: map[int][]lab.Cut{}}
 	if err := p.prepare(bin, limit); err != nil {
-		if p.six != nil {
-			p.six.end()
-		}
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, p.leave())
 	}
 	return p, nil
+}
+
+// leave ends all that looks on and writes, and removes the network.
+func (p *play) leave() error {
+	if p.writer != nil {
+		p.writer.pause()
+	}
+	if p.six != nil {
+		p.six.end()
+	}
+	return p.Close()
 }
 
 // prepare makes the nodes a cluster. Without the hash only the replicated table

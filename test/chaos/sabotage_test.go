@@ -23,8 +23,7 @@ func TestSabotageIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		p.writer.pause()
-		if err := p.Close(); err != nil {
+		if err := p.leave(); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -33,8 +32,8 @@ func TestSabotageIsNoticed(t *testing.T) {
 		do   func(p *play, s strike, n int) (func() error, error)
 		want []string
 	}{
-		{"a second node has the address", secondHolder, []string{"two nodes answered for the address: "}},
-		{"all are frozen, unseen", frozenUnseen, []string{"nobody held the address for "}},
+		{"a second node has the address", secondHolder, []string{"two nodes answered for the address: ", "IPv6: two nodes answered for the address: "}},
+		{"all are frozen, unseen", frozenUnseen, []string{"nobody held the address for ", "IPv6: nobody held the address for "}},
 		{"a new cluster in place of the old", otherCluster, []string{"are not linearizable:", "came to web"}},
 	} {
 		k := kind{name: c.name, do: c.do}
@@ -52,9 +51,9 @@ func TestSabotageIsNoticed(t *testing.T) {
 func secondHolder(p *play, _ strike, _ int) (func() error, error) {
 	n := p.Nodes[p.roles()[second]]
 	p.Pen(n).Signal(syscall.SIGSTOP)
-	_, err := n.Run(context.Background(), "sh", "-c", "nft flush ruleset; ip addr add "+lab.VIP.String()+"/32 dev eth0")
+	_, err := n.Run(context.Background(), "sh", "-c", "nft flush ruleset; ip addr add "+lab.VIP.String()+"/32 dev eth0; ip addr add "+lab.VIP6.String()+"/128 dev eth0 nodad")
 	return func() error {
-		_, err := n.Run(context.Background(), "ip", "addr", "flush", "dev", "eth0", "to", lab.VIP.String())
+		_, err := n.Run(context.Background(), "sh", "-c", "ip addr flush dev eth0 to "+lab.VIP.String()+"; ip -6 addr flush dev eth0 to "+lab.VIP6.String())
 		p.Pen(n).Signal(syscall.SIGCONT)
 		return err
 	}, err

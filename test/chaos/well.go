@@ -28,6 +28,7 @@ type status struct {
 	Settled   bool   `json:"settled"`
 	Voters    int    `json:"voters"`
 	Living    int    `json:"living"`
+	Out       string `json:"out"` // why this node is not part of the cluster
 	// Generation grows when the cluster is recovered.
 	Generation uint64   `json:"generation"`
 	Members    []member `json:"members"`

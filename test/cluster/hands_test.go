@@ -98,12 +98,29 @@ var meddlings = []meddling{
 	},
 	{
 		name: "interface renamed", do: func(t testing.TB, s *suite, holder *lab.Node) {
-			rename(t, s, holder, "eth0", "lan0")
+			must(t, holder.Rename("eth0", "lan0"))
 			s.well(t)
-			rename(t, s, holder, "lan0", "eth0")
+			must(t, holder.Rename("lan0", "eth0"))
 		},
 		gap: gapLimit, without: gapLimit, moves: true,
 		logged: []string{"the address has another interface now", "iface=lan0", "was=eth0"},
+	},
+	{
+		// A driver that is unloaded and loaded again: the same name, and nothing else.
+		name: "interface made again", do: func(t testing.TB, s *suite, holder *lab.Node) {
+			must(t, holder.Unmake())
+			if !rig.Eventually(rig.Patience, func() bool {
+				_, n, err := s.Fetch(0)
+				return err == nil && n != holder
+			}) {
+				t.Error("nobody else takes the address")
+			}
+			if why := s.why(t, holder); !strings.Contains(why, "no interface eth0 for "+lab.VIP.String()) {
+				t.Errorf("the node without its interface says %q", why)
+			}
+			must(t, holder.Remake())
+		},
+		gap: gapLimit, without: gapLimit, moves: true,
 	},
 	{
 		name: "carrier flapping", do: func(t testing.TB, s *suite, holder *lab.Node) {
@@ -156,11 +173,6 @@ func (s *suite) on(t testing.TB, n *lab.Node, line string) {
 	t.Helper()
 	_, err := n.Run(t.Context(), "sh", "-c", line)
 	must(t, err)
-}
-
-func rename(t testing.TB, s *suite, n *lab.Node, from, to string) {
-	t.Helper()
-	s.on(t, n, "ip -batch - <<end\nlink set "+from+" down\nlink set "+from+" name "+to+"\nlink set "+to+" up\nroute add 10.0.2.0/24 via 10.0.0.100\nend")
 }
 
 // All befall one cluster, one after the other, and who holds the address stays.
