@@ -20,7 +20,7 @@ func (l *loop) await(c *conn) {
 	f := c.front
 	if !f.waits() {
 		f.spurned[spurnedHeaderCrowd].Add(1)
-		l.close(c)
+		l.end(c, HeaderCrowded)
 		return
 	}
 	c.phase, c.active = phaseHeader, l.tick
@@ -76,7 +76,7 @@ func (l *loop) keepHeard(c *conn, n int) {
 // spurn sends a client away who did not say for whom he comes.
 func (l *loop) spurn(c *conn, why spurned) {
 	c.front.spurned[why].Add(1)
-	l.close(c)
+	l.end(c, why.cause())
 }
 
 // heard goes on with c, whose header was read, and of whom early has come already.

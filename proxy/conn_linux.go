@@ -110,6 +110,7 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 	if ln.path != "" {
 		c.half[clientSide].flags |= exact
 	}
+	l.account(c, port)
 	gen := c.half[clientSide].gen
 	if f.expects(client) {
 		l.await(c)
@@ -121,7 +122,7 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 	}
 	if err := l.watch(c, clientSide); err != 0 {
 		f.lost.Add(1)
-		l.close(c)
+		l.end(c, NoResources)
 	}
 }
 
@@ -129,6 +130,9 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 // has sent already, as far as it was read.
 func (l *loop) enter(c *conn, e ends, early []byte) {
 	c.trial = c.front.begin(c.client, e.client.Port(), l.clock)
+	if a := l.accounts.at(c.place); a != nil {
+		a.port = e.client.Port()
+	}
 	n := 0
 	if len(early) > 0 || c.front.announces() {
 		n = l.prepare(c, e, early)
@@ -147,10 +151,11 @@ const tasteSize = 1 << 10
 // with the end of that handshake, which saves both a packet. Until then it is
 // held, whichever server it goes to in the end. The client is not being watched
 // yet: that begins with a report of what there is to read. The first n bytes of the
-// buffer go before.
+// buffer go before. Who is told of requests wants each in one piece, and with the
+// server: then nothing is read yet.
 func (l *loop) taste(c *conn, n int) {
 	h := &c.half[clientSide]
-	if n < tasteSize {
+	if n < tasteSize && l.onRequest == nil {
 		if m, _ := recv(h.fd, l.buf[n:tasteSize]); m > 0 {
 			h.read += uint64(m)
 			n += m
@@ -218,7 +223,7 @@ func (l *loop) dial(c *conn) bool {
 		closeFD(fd)
 		h.fd = -1
 		f.lost.Add(1)
-		l.close(c)
+		l.end(c, NoResources)
 		return true
 	}
 	f.attempting(&c.trial, c.server, c.client, l.clock)
@@ -314,7 +319,7 @@ func (l *loop) due(c *conn) {
 		l.spurn(c, spurnedHeaderTime)
 	case c.phase == phaseStarved && late:
 		c.front.lost.Add(1)
-		l.close(c)
+		l.end(c, NoResources)
 	case c.phase == phaseBusy && late:
 		c.front.failed(c.server, unix.EAGAIN, l.clock)
 		l.choose(c)
@@ -328,7 +333,7 @@ func (l *loop) due(c *conn) {
 	case c.phase == phaseClosing:
 		l.relay(c)
 	case late:
-		l.close(c)
+		l.end(c, Idle)
 	default:
 		l.wheel.add(&l.conns, c, t)
 	}
@@ -343,6 +348,9 @@ func (l *loop) connected(c *conn) {
 		c.half[serverSide].flags |= prompt
 	}
 	f.connected(c.server, l.clock)
+	if a := l.accounts.at(c.place); a != nil {
+		a.connected = a.since(l.now)
+	}
 	l.kick(f)
 	l.wheel.remove(&l.conns, c)
 	if t := c.deadline(); t != 0 {
@@ -353,7 +361,11 @@ func (l *loop) connected(c *conn) {
 			slog.String("service", f.name), slog.Int("slot", int(c.slot)),
 			slog.Any("client", c.client), slog.Any("backend", c.server))
 	}
-	l.join(c)
+	if l.onRequest == nil {
+		l.join(c)
+	} else {
+		l.early(c)
+	}
 	l.relay(c)
 }
 
@@ -382,6 +394,9 @@ func (l *loop) hangUp(h *half) {
 func (l *loop) close(c *conn) {
 	f := c.front
 	l.credit(c)
+	if a := l.accounts.at(c.place); a != nil {
+		l.tell(c, a)
+	}
 	switch {
 	case c.phase == phaseHeader:
 		f.unheard.Add(-1)
@@ -437,7 +452,12 @@ func (l *loop) credit(c *conn) {
 	c.server.sent.Add(d.read)
 	c.server.received.Add(u.read)
 	// What the client has been sent is what was read for it, less what waits.
-	c.front.credit(&c.trial, c.client, u.read+uint64(u.owed)-uint64(owed), d.read)
+	sent := u.read + uint64(u.owed) - uint64(owed)
+	c.front.credit(&c.trial, c.client, sent, d.read)
+	if a := l.accounts.at(c.place); a != nil {
+		a.sent += sent
+		a.received += d.read
+	}
 	d.read, u.read, u.owed = 0, 0, owed
 }
 

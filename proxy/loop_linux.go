@@ -29,18 +29,25 @@ type loop struct {
 	clock state.Time // the same
 	tick  tick       // the same
 
-	conns   slab
-	flows   flows
-	packets *packets // nil: none were carried yet
-	wheel   wheel
-	pool    pool
-	ready   []turn // connections that used up their budget
-	later   []turn // the other of two slices that take turns
-	kicked  []*listener
-	spare   []*listener
-	naps    []nap
+	conns    slab
+	flows    flows
+	packets  *packets // nil: none were carried yet
+	accounts accounts
+	wheel    wheel
+	pool     pool
+	ready    []turn // connections that used up their budget
+	later    []turn // the other of two slices that take turns
+	kicked   []*listener
+	spare    []*listener
+	naps     []nap
 
 	leavers []leaver
+
+	// Who is told what passes, in this turn, and room for that.
+	onRequest func(*Request)
+	onVisit   func(*Visit)
+	asked     Request
+	visit     Visit
 
 	mu     sync.Mutex // guards the queue
 	posted []func(*loop)
@@ -147,7 +154,7 @@ func (l *loop) run() (err error) {
 	l.mu.Unlock()
 	l.runPosted()
 	l.dismiss(func(leaver) bool { return true })
-	l.conns.all(l.close)
+	l.conns.all(func(c *conn) { l.end(c, ShutDown) })
 	return err
 }
 
@@ -199,6 +206,8 @@ func (l *loop) look() {
 	l.now = time.Now()
 	l.clock = l.engine.opts.Clock.At(l.now)
 	l.tick = l.engine.tickAt(l.now)
+	w := l.engine.opts.watching()
+	l.onRequest, l.onVisit = w.Request, w.Visit
 }
 
 // patience returns how long the loop may wait for events; negative: as long as

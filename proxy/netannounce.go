@@ -18,6 +18,7 @@ func (c *netConn) hear(ctx context.Context) bool {
 	}
 	if !f.waits() {
 		f.spurned[spurnedHeaderCrowd].Add(1)
+		c.blame(HeaderCrowded)
 		return false
 	}
 	e, rest, err := readHeader(c.bare)
@@ -28,6 +29,7 @@ func (c *netConn) hear(ctx context.Context) bool {
 			why = spurnedHeaderTime
 		}
 		f.spurned[why].Add(1)
+		c.blame(why.cause())
 		if c.engine.debug() {
 			c.engine.log.LogAttrs(ctx, slog.LevelDebug, "no header",
 				slog.String("service", f.name), slog.Int("slot", c.slot), slog.Any("client", c.client), slog.Any("err", err))

@@ -91,6 +91,7 @@ func (e *netEngine) finish() {
 		ln.halt(time.Now())
 	}
 	for c := range e.conns {
+		c.blame(ShutDown)
 		c.close()
 	}
 	e.mu.Unlock()
@@ -115,6 +116,7 @@ func (e *netEngine) standBy() {
 	e.standing = true
 	for c := range e.conns {
 		c.front.cut.Add(1)
+		c.blame(NodeStandsBy)
 		c.reset()
 	}
 	e.mu.Unlock()
@@ -243,6 +245,7 @@ func (e *netEngine) closeConnection(f *front, slot int) bool {
 	conns := e.of(f)
 	i := slices.IndexFunc(conns, func(c *netConn) bool { return c.slot == slot })
 	if i >= 0 {
+		conns[i].blame(ClosedByOperator)
 		conns[i].close()
 	}
 	return i >= 0

@@ -43,7 +43,7 @@ func newNetStand(t *testing.T, servers ...string) *netStand {
 	})
 	s := &netStand{world: newWorld(t, 0)}
 	s.front = &front{service: s.service}
-	s.engine = newNetEngine(slog.New(slog.DiscardHandler), &Options{})
+	s.engine = newNetEngine(slog.New(slog.DiscardHandler), &Options{watch: newWatching()})
 	for i, at := range servers {
 		s.serve(i, at)
 	}

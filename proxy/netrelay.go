@@ -27,6 +27,7 @@ type netConn struct {
 	datagrams bool
 	cancel    context.CancelFunc // ends a connect under way
 	bare      net.Conn           // the client's, without TLS
+	account   netAccount
 
 	read   [2]atomic.Uint64 // bytes read from each side
 	sent   atomic.Uint64    // bytes written to the client
@@ -61,6 +62,8 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel, bare: conn}
 	c.side[ofClient] = conn
+	c.account.account = account{began: time.Now(), port: port}
+	c.account.told = e.opts.watching().Visit != nil
 	if peer, ok := conn.(*netPeer); ok {
 		peer.conn, c.datagrams = c, true
 	}
@@ -68,6 +71,7 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 		_ = tcp.SetNoDelay(false)
 	}
 	if !e.add(c) {
+		c.blame(NodeStandsBy)
 		c.reset()
 	}
 	if t := f.secure.Load(); t != nil || f.expects(client) {
@@ -102,6 +106,7 @@ func (c *netConn) receive(ctx context.Context, t *terminator, port uint16) (serv
 	}
 	if c.ends.known() {
 		port = c.ends.client.Port()
+		c.account.port = port
 	}
 	now := c.engine.opts.Clock.At(time.Now())
 	c.trial = c.front.begin(c.client, port, now)
@@ -123,6 +128,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 			} else {
 				f.connected(tg.server, now)
 			}
+			c.account.connected = c.account.since(time.Now())
 			c.announce(conn)
 			c.engine.freed(f)
 			c.active.Store(int64(time.Since(origin)))
@@ -137,6 +143,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 		case scarce(err):
 			f.abandon(tg.server)
 			f.lost.Add(1)
+			c.blame(NoResources)
 			return false
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
 			f.portless(&c.trial, tg.server, plainError(err))
@@ -144,6 +151,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 			f.failed(tg.server, plainError(err), now)
 		}
 	}
+	c.sought(ctx)
 	return false
 }
 
@@ -188,6 +196,11 @@ func (c *netConn) pump(from int) {
 			}
 			c.read[from].Add(uint64(n))
 			c.active.Store(int64(time.Since(origin)))
+			if from == ofClient {
+				c.request(data)
+			} else {
+				c.account.first.CompareAndSwap(0, c.active.Load())
+			}
 			m, err := writeTo(dst, data)
 			if from == ofServer {
 				c.sent.Add(uint64(m))
@@ -199,6 +212,7 @@ func (c *netConn) pump(from int) {
 			if err != nil {
 				// What that side still has to say, the other pump delivers. It
 				// ends, because nobody is there.
+				c.lostSide(1 - from)
 				return
 			}
 			c.active.Store(int64(time.Since(origin)))
@@ -212,6 +226,7 @@ func (c *netConn) pump(from int) {
 			c.failed(err)
 			return
 		case err != nil:
+			c.lostSide(from)
 			c.reset()
 			return
 		}
@@ -221,6 +236,7 @@ func (c *netConn) pump(from int) {
 // failed ends a flow. Whatever is wrong has been said by the server's side.
 func (c *netConn) failed(err error) {
 	if isAway(err) {
+		c.blame(ServerUnreachable)
 		c.front.broke(c.server, plainError(err), c.engine.opts.Clock.At(time.Now()))
 	}
 	c.close()
@@ -231,6 +247,7 @@ func (c *netConn) over(from int) {
 	c.mu.Lock()
 	c.ended[from] = true
 	c.mu.Unlock()
+	c.account.over.CompareAndSwap(0, int32(from)+1)
 	fast := state.FastcloseDown
 	if from == ofServer {
 		fast = state.FastcloseUp
@@ -302,6 +319,7 @@ func (c *netConn) rest() {
 	}
 	c.mu.Unlock()
 	if late {
+		c.blame(Idle)
 		c.close()
 	}
 }
@@ -310,6 +328,7 @@ func (c *netConn) rest() {
 func (c *netConn) end() {
 	c.close()
 	c.credit()
+	c.tell()
 	c.mu.Lock()
 	if c.timer != nil {
 		c.timer.Stop()

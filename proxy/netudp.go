@@ -131,6 +131,7 @@ func (e *netEngine) receiveAll(ctx context.Context, ln *netListener) {
 	}
 	p.mu.Unlock()
 	for _, peer := range rest {
+		peer.conn.blame(ListenerClosed)
 		peer.conn.close()
 	}
 	e.mu.Lock()
@@ -154,6 +155,7 @@ func (e *netEngine) peer(ctx context.Context, f *front, p *netPackets, client ne
 		if peer.conn.front == f && peer.conn.settled(e.opts.Clock.At(time.Now())) {
 			return peer
 		}
+		peer.conn.blame(Moved)
 		peer.conn.close()
 		moved = true
 	}
@@ -191,6 +193,7 @@ func (e *netEngine) evict(f *front) {
 	}
 	if oldest != nil {
 		f.evicted.Add(1)
+		oldest.blame(Evicted)
 		oldest.close()
 	}
 }

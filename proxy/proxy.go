@@ -57,6 +57,8 @@ type Options struct {
 	// Propose hands a command to the replicated state and returns when it is
 	// applied. The proxy calls it from goroutines of its own, never from a loop.
 	Propose func(context.Context, state.Command) (state.Result, error)
+
+	watch *atomic.Pointer[Watch] // who is told; see Proxy.Watch
 }
 
 // Proxy is the data plane of one process. All its methods are safe at once from
@@ -124,6 +126,7 @@ var mute = slog.New(slog.DiscardHandler)
 // New returns a Proxy that has no services yet. It starts nothing.
 func New(opts Options) *Proxy {
 	opts.Virtual = distinct(opts.Virtual)
+	opts.watch = newWatching()
 	if opts.Log == nil {
 		opts.Log = mute
 	}

@@ -103,7 +103,7 @@ func (l *loop) pump(c *conn, side int) bool {
 			return true
 		}
 		var n int
-		if src.is(bulk) {
+		if src.is(bulk) && (l.onRequest == nil || side == serverSide) {
 			n = l.splice(c, src, dst)
 		} else {
 			n = l.copy(c, src, dst)
@@ -123,6 +123,9 @@ func (l *loop) copy(c *conn, src, dst *half) int {
 	}
 	src.read += uint64(n)
 	c.active = l.tick
+	if l.onRequest != nil && src == &c.half[clientSide] {
+		l.request(c, l.buf[:n])
+	}
 	if n < len(l.buf) {
 		src.drained()
 	}
@@ -131,6 +134,9 @@ func (l *loop) copy(c *conn, src, dst *half) int {
 		// second one.
 		dst.flags |= prompt
 		setFlag(dst.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, true)
+	}
+	if dst.flags&wrote == 0 && dst == &c.half[clientSide] {
+		l.answered(c)
 	}
 	dst.flags |= wrote
 	m, err := send(dst.fd, l.buf[:n])

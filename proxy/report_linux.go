@@ -97,7 +97,7 @@ func (e *engine) closeConnection(f *front, slot int) bool {
 	for _, closed := range everywhere(e, func(l *loop) (closed bool) {
 		l.each(f, func(c *conn) {
 			if int(c.slot) == slot {
-				l.close(c)
+				l.end(c, ClosedByOperator)
 				closed = true
 			}
 		})

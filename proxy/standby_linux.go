@@ -148,7 +148,7 @@ func (l *loop) resetAll() {
 		clients = c.half[clientSide].giveUp(clients)
 		servers = c.half[serverSide].giveUp(servers)
 		c.front.cut.Add(1)
-		l.close(c)
+		l.end(c, NodeStandsBy)
 	})
 	closeAll(append(clients, servers...))
 }

@@ -174,11 +174,13 @@ func (c *netConn) terminate(ctx context.Context, t *terminator) bool {
 	f := c.front
 	if f.bars(c.client) {
 		f.refused[refusedACL].Add(1)
+		c.blame(ClientDenied)
 		return false
 	}
 	conn, err := c.shake(t, c.side[ofClient])
 	if err != nil {
 		f.spurned[spurnedBy(err)].Add(1)
+		c.blame(spurnedBy(err).cause())
 		if c.engine.debug() {
 			c.engine.log.LogAttrs(ctx, slog.LevelDebug, "no handshake",
 				slog.String("service", f.name), slog.Int("slot", c.slot), slog.Any("client", c.client), slog.Any("err", err))

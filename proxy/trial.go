@@ -11,13 +11,15 @@ import (
 // trial is one connection's way through the servers: which one is next, and
 // what is left when that one cannot be had. It is kept in the connection.
 type trial struct {
-	slot  int32 // of the client in the client table; -1: it has none yet
-	at    int16 // the server to try next, or tried last
-	known int16 // the server that the client's slot remembers
-	left  int16 // servers left in the round
-	stage stage
-	why   refusal // counted when no server is found
-	tried bool    // a server was tried
+	slot   int32 // of the client in the client table; -1: it has none yet
+	at     int16 // the server to try next, or tried last
+	known  int16 // the server that the client's slot remembers
+	left   int16 // servers left in the round
+	stage  stage
+	why    refusal // counted when no server is found
+	tries  uint8   // servers tried, 255 at most
+	sticky bool    // the first choice was the server that the client had
+	full   bool    // a server was passed over because it has all that it may have
 }
 
 // stage is how far a trial has come.
@@ -68,7 +70,7 @@ func (s *service) opening(client netip.Addr, port uint16, known, slot int, now s
 	case !p.lists.permits(p.ClientACL, client):
 		t.deny(p)
 	case !p.RoundRobin && p.usable(known):
-		t.at = t.known
+		t.at, t.sticky = t.known, true
 	default:
 		t.at = int16(s.choose(p, client, port, now))
 	}
@@ -98,10 +100,10 @@ func (s *service) next(t *trial, client netip.Addr, now state.Time) (target, boo
 	for t.advance(p) {
 		if seat := p.seat(int(t.at)); seat != nil && p.admits(seat, t, client, now) {
 			s.pending.Add(1)
-			if t.tried {
+			if t.tries > 0 {
 				s.failovers.Add(1)
 			}
-			t.tried = true
+			t.tries = max(t.tries, t.tries+1)
 			return target{server: seat.server, source: p.Source}, true
 		}
 	}
@@ -155,7 +157,9 @@ func (p *plan) admits(seat *seat, t *trial, client netip.Addr, now state.Time) b
 			limit = max(limit, int64(seat.hard))
 		}
 	}
-	return seat.server.take(limit)
+	took := seat.server.take(limit)
+	t.full = t.full || !took
+	return took
 }
 
 // attempting notes that a connect to v is under way or done: from this moment

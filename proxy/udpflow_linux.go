@@ -25,6 +25,7 @@ func (l *loop) openFlow(ln *listener, f *front, p *packets, i int, key flowKey, 
 	c.half[clientSide].fd, c.half[serverSide].fd = -1, -1
 	fl := l.flows.add(c.place, f, key)
 	fl.listener, fl.name, fl.size = ln, p.names[i], p.in[i].head.Namelen
+	l.account(c, uint16(key.port))
 	if moved {
 		f.failovers.Add(1)
 		c.trial = f.resume(c.client, uint16(key.port), l.clock)
@@ -59,6 +60,7 @@ func (l *loop) place(c *conn) bool {
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			f.abandon(tg.server)
 			f.lost.Add(1)
+			l.blame(c, NoResources)
 			return false
 		case unix.EAGAIN, unix.EADDRNOTAVAIL:
 			f.portless(&c.trial, tg.server, err)
@@ -73,6 +75,7 @@ func (l *loop) place(c *conn) bool {
 		l.event = unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.place<<1 | serverSide, Pad: int32(c.half[serverSide].gen)}
 		if epollAdd(l.epoll, fd, &l.event) != 0 {
 			f.lost.Add(1)
+			l.blame(c, NoResources)
 			return false
 		}
 		return true
@@ -108,6 +111,9 @@ func (l *loop) forward(c *conn, data []byte) bool {
 	switch {
 	case err == 0:
 		c.half[clientSide].read += uint64(len(data))
+		if l.onRequest != nil {
+			l.request(c, data)
+		}
 	case away(err):
 		l.broke(c, err)
 		return false
@@ -131,7 +137,7 @@ func away(err errno) bool {
 // broke ends a flow whose server is away, and counts that as a connect that failed.
 func (l *loop) broke(c *conn, err errno) {
 	c.front.broke(c.server, err, l.clock)
-	l.close(c)
+	l.end(c, ServerUnreachable)
 }
 
 // singly is how many datagrams of a server are taken one by one until it is looked
@@ -164,6 +170,7 @@ func (l *loop) answer(c *conn) {
 	if !fl.answered {
 		fl.answered = true
 		c.front.answered(c.server, l.clock)
+		l.answered(c)
 	}
 	ln := fl.listener
 	for i := range n {
@@ -188,7 +195,7 @@ func (l *loop) room(f *front, client [16]byte) bool {
 	}
 	if place, ok := l.flows.victim(cr, client, max(share/tenantShare, 1)); ok {
 		f.evicted.Add(1)
-		l.close(l.conns.at(place))
+		l.end(l.conns.at(place), Evicted)
 		if l.reserveFlow(f) {
 			return true
 		}
@@ -229,7 +236,7 @@ func (e *engine) makeRoom(f *front, from *loop, share int) {
 			}
 			if place, ok := l.flows.victim(cr, [16]byte{}, 1); ok {
 				f.evicted.Add(1)
-				l.close(l.conns.at(place))
+				l.end(l.conns.at(place), Evicted)
 			}
 		}) {
 			asked = true
@@ -244,7 +251,7 @@ func (e *engine) makeRoom(f *front, from *loop, share int) {
 func (l *loop) endFlows(ln *listener) {
 	l.conns.all(func(c *conn) {
 		if c.phase == phaseFlow && l.flows.at(c.place).listener == ln {
-			l.close(c)
+			l.end(c, ListenerClosed)
 		}
 	})
 }

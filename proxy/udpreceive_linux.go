@@ -110,7 +110,7 @@ func (l *loop) datagram(ln *listener, f *front, p *packets, i int, may bool) fat
 				return isKnown
 			}
 		} else {
-			l.close(c)
+			l.end(c, Moved)
 		}
 		moved = true
 	}

@@ -71,6 +71,7 @@ func (a *analysis) run(statements []Statement) {
 	a.listeners()
 	a.services()
 	a.control()
+	a.logs()
 	a.fits()
 	for _, s := range statements {
 		if s.Word.note != nil && !s.quiet {

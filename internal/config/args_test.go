@@ -174,7 +174,6 @@ func TestWrongWords(t *testing.T) {
 		"--http":              "--http: http: rewriting HTTP heads is not part of this version",
 		"-H":                  "-H: rewriting HTTP heads is not part of this version",
 		"-E ":                 "option requires an argument -- 'E'",
-		"-l /var/log/pen.log": "-l: the request log is not part of this version",
 		"-N":                  "-N: never did what its name promised; use -h -r",
 		"-i pen":              "-i: Windows only",
 		"-O transparent":      "-O: transparent: connections from the client's address are not part of this version; the servers see pen's, or that of source",

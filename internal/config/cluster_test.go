@@ -46,6 +46,8 @@ func TestWordsOfACluster(t *testing.T) {
 	_, lines, _ := strings.Cut(text, "no abuse\n")
 	equal(t, "written", lines, `drain_timeout 0
 no geoip_db
+no access_log
+access_log_format logfmt
 cluster shop
 cluster_key keys/cluster.key
 peers 10.0.0.11:prio=5 10.0.0.12 10.0.0.13:7951:witness [2001:db8::14]:witness 2001:db8::15

@@ -18,6 +18,9 @@ type Local struct {
 	PidFile    string
 	DataDir    string // empty: the state is kept in memory only
 	WebStats   string // HTML status file
+	Log        string // request log: a file or HOST:PORT, see NetworkLog
+	AccessLog  string // a file, LogToStderr or LogToSyslog
+	AccessJSON bool   // instead of logfmt
 	File       string // -F
 
 	// Filed has what files said about settings that matter only at start

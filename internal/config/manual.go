@@ -19,6 +19,7 @@ var sections = []struct {
 	{"Services and servers", &serverWords},
 	{"Access lists and all services", &listWords},
 	{"The process", &processWords},
+	{"Logs", &logWords},
 	{"The cluster", &clusterWords},
 	{"Asking and acting", &askingWords},
 	{"Not in this version, or without effect", &missingWords},

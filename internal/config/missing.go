@@ -13,7 +13,6 @@ var missingWords = []Word{
 	missing("dummy", true, "the test page is not part of this version"),
 	missing("peek", true, "looking into the first data was never finished and is left out"),
 	missing("transparent", true, "connections from the client's address are not part of this version; the servers see pen's, or that of source"),
-	answering(missing("log", true, "the request log is not part of this version", text("FILE")), ""),
 	answering(missing("idlers", false, "idle connections in advance are not part of this version", text("N")), "Idlers: 0/0\n"),
 
 	{

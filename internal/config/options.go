@@ -48,7 +48,7 @@ var letters = []option{
 	{'h', "", "first choice by a hash of the client's address", flagOption("hash")},
 	{'i', "NAME", "", lacking("Windows only")},
 	{'j', "DIR", "run in this directory as the root", textOption("chroot")},
-	{'l', "FILE", "", lacking("the request log is not part of this version")},
+	{'l', "FILE|HOST:PORT", "write down what clients send", textOption("log")},
 	{'m', "N", "clients accepted in one go [100]", atLeastOption("accept_max", 1, "multi_accept")},
 	{'n', "", "", notice("Pen 0.26.0 and up uses only nonblocking sockets,\nmaking the -n option obsolete")},
 	{'o', "COMMAND", "same as -O", (*arguments).command},

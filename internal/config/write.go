@@ -26,6 +26,8 @@ func Write(w io.Writer, v *state.View, l Local, now time.Time) error {
 	out.beyond(first)
 	out.line("drain_timeout %d", v.Global.DrainTimeout)
 	out.text("geoip_db", v.Global.GeoIPDB)
+	out.text("access_log", l.AccessLog)
+	out.line("access_log_format %s", accessFormat(&l))
 	for _, s := range v.Services {
 		if s.Name == state.DefaultService {
 			continue
@@ -134,7 +136,7 @@ func (w writer) original(s *state.Service, v *state.View, l *Local) {
 	}
 	if global {
 		w.line("no http")
-		w.line("no log")
+		w.text("log", l.Log)
 	}
 	w.flag("roundrobin", s.RoundRobin)
 	for i := range s.Servers {

@@ -56,6 +56,7 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("names_moved", d.renewal.moves.Load())
 	}
 	line("log_dropped", d.journal.dropped())
+	d.logs.counters(line)
 	if d.control != nil {
 		c := d.control.Counters()
 		line("control_commands", c.Commands)

@@ -34,6 +34,7 @@ type daemon struct {
 	log     *slog.Logger
 	journal *journal
 	syslog  *syslog // nil: the log goes to stderr
+	logs    *logs
 	files   files
 	state   agreement
 	clock   *state.Clock // of the state
@@ -176,6 +177,13 @@ func (d *daemon) propose(ctx context.Context, by string, ops []state.Op, local f
 func (d *daemon) decide(ctx context.Context, by string, ops []state.Op, local func(*config.Local), force bool) error {
 	d.change.Lock()
 	defer d.change.Unlock()
+	now := *d.local.Load()
+	local(&now)
+	opened, err := d.logs.prepare(ctx, &now)
+	if err != nil {
+		return err
+	}
+	defer opened.discard()
 	agree := d.state.Propose
 	if d.member != nil && len(ops) > 0 {
 		if err := d.member.changeable(force); err != nil {
@@ -231,8 +239,7 @@ func (d *daemon) decide(ctx context.Context, by string, ops []state.Op, local fu
 			}
 		}
 	}
-	now := *d.local.Load()
-	local(&now)
+	opened.use()
 	d.adopt(now)
 	return nil
 }

@@ -30,6 +30,7 @@ func (d *daemon) signal(ctx context.Context, s os.Signal) {
 	switch s {
 	case syscall.SIGHUP:
 		done := d.reloading()
+		d.reopenLogs(ctx)
 		if _, err := d.reload(ctx, "SIGHUP"); err != nil {
 			d.log.Error("settings not read again; nothing was changed", "err", err)
 		}

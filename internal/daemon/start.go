@@ -99,6 +99,7 @@ func run(ctx context.Context, c Config, file startFile, starter *starter) error 
 	d := &daemon{end: end, line: c.Line, version: c.Version, journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
 	d.log = d.journal.log
 	d.supervisor = newSupervisor(d.log)
+	d.logs = newLogs(d.log, c.Stderr, d.ownFile)
 	plan, err := d.firstPlan(ctx, c, file)
 	if err != nil {
 		return err
@@ -158,6 +159,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	d.files -= files(filesOfMember(local))
 	if local.Clustered() {
 		err = d.openMember(plan)
+		d.logs.format.node = nodeName()
 	} else {
 		d.state, err = cluster.OpenSolo(local.DataDir, d.log)
 	}
@@ -173,6 +175,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	}
 	d.proxy = proxy.New(d.traffic(plan))
 	d.direct = direct.New(direct.Options{Log: d.log, Allowed: d.passing})
+	d.logs.follow(d.proxy.Watch)
 	defer d.closePorts()
 	if err := d.openPorts(ctx, seed, local.Control, who); err != nil {
 		return err
@@ -180,7 +183,14 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	if starter.waited() {
 		d.syslog = newSyslog(dialSyslog) // before the jail, which has no /dev/log
 	}
+	defer d.logs.close()
+	if err := d.openLogs(ctx, d.logs.outside(local)); err != nil {
+		return err
+	}
 	if err := d.confine(local, who, plan.View); err != nil {
+		return err
+	}
+	if err := d.openLogs(ctx, local); err != nil {
 		return err
 	}
 	pid, err := writePID(local.PidFile)
@@ -215,6 +225,17 @@ func (d *daemon) begin(ctx context.Context, seed state.Command) error {
 		}
 	}
 	return d.configureTraffic(d.state.View())
+}
+
+// openLogs opens the logs of clients that the settings name, as far as they are not
+// open.
+func (d *daemon) openLogs(ctx context.Context, local *config.Local) error {
+	opened, err := d.logs.prepare(ctx, local)
+	if err != nil {
+		return err
+	}
+	opened.use()
+	return nil
 }
 
 // openMember makes this a node of a cluster.

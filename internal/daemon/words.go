@@ -242,6 +242,9 @@ func (d *daemon) exit(_ context.Context, q question) error {
 }
 
 func (d *daemon) reloadWord(ctx context.Context, q question) error {
+	if err := d.logs.reopen(ctx); err != nil {
+		return refuse(q.w, err)
+	}
 	note, err := d.reload(ctx, q.by)
 	if err != nil {
 		return refuse(q.w, err)

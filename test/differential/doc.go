@@ -35,6 +35,9 @@
 //	signal HUP              and the like
 //	exited                  wait for the end: the exit status
 //	alive                   whether pen lives on
+//	send NAME "BYTES"       bytes on a connection, in one piece, and the answers
+//	logged FILE             a request log, quoted, without times
+//	collector, collect      where a network log goes, {log}; the next datagram, quoted
 //	stdout, notices         what pen printed; what it complained of, without its log
 //	pause D                 the passing of time, where that is what matters
 //	eventually STEP         a step that is repeated until it prints what it should

@@ -33,6 +33,8 @@ type session struct {
 	ports    map[string]string   // numbers of {port1}, {port2}
 	deafen   map[string]func()   // close the ports of those who answer datagrams
 	callers  map[string]net.Conn // who asks them, by address
+
+	collected net.PacketConn // where a network log goes
 }
 
 func newSession(t testing.TB, sc *script, on side) *session {
@@ -94,6 +96,8 @@ func (x *session) expand(text string) string {
 			addr = x.block.Listen()
 		case "listen2":
 			addr = x.block.Addr(2, rig.ListenPort)
+		case "log":
+			addr = x.block.Addr(3, 9514)
 		case "control":
 			addr = x.block.Control()
 		case "dir":
@@ -168,6 +172,8 @@ func init() {
 		"show": (*session).show, "copy": (*session).copy, "move": (*session).move,
 		"signal": (*session).signal, "exited": (*session).exited, "alive": (*session).alive,
 		"answerers": (*session).answerers, "deaf": (*session).deaf, "ask": (*session).ask,
+		"send": (*session).send, "logged": (*session).logged,
+		"collector": (*session).collector, "collect": (*session).collect,
 		"stdout": (*session).stdout, "notices": (*session).notices, "pause": (*session).pause,
 	}
 }
