@@ -393,12 +393,12 @@ func TestTransfer(t *testing.T) {
 	if err := c.nodes[to].Drain(t.Context(), "ann", fmt.Sprint("lb", to)); err != nil {
 		t.Fatal(err)
 	}
+	kept := c.nodes[h].Lease().Term
 	if err := c.nodes[h].Transfer(t.Context(), fmt.Sprint("lb", to)); err == nil || !strings.Contains(err.Error(), "drained") {
 		t.Errorf("transfer to a drained node: %v", err)
 	}
-	if !c.nodes[h].Lease().Valid {
-		t.Error("a transfer that was refused cost the lease")
-	}
+	// A busy machine may let it lapse for a moment; the term is what it would cost.
+	await(t, "a transfer that was refused costs no lease", 10*time.Second, func() bool { l := c.nodes[h].Lease(); return l.Valid && l.Term == kept })
 	if err := c.nodes[to].Drain(t.Context(), "ann", fmt.Sprint("lb", h)); err != nil {
 		t.Fatal(err)
 	}

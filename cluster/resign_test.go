@@ -133,7 +133,7 @@ func testDiskOfTheHolder(t *testing.T, harm func(*sickDisk), want string) {
 	}
 	disks[old].heal()
 	await(t, "it follows", 5*time.Second, func() bool { return len(entries(c.nodes[old])) == 2 && self().Eligible })
-	await(t, "the new holder still has it", time.Second, func() bool { return c.nodes[next].Lease().Valid })
+	await(t, "the new holder still has it", 10*time.Second, func() bool { return c.nodes[next].Lease().Valid })
 	unwatch()
 	watch.Wait()
 	if doubles > 0 {
