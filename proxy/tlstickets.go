@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -14,8 +15,9 @@ import (
 // it is among those that the state keeps: a session can be resumed for a day at
 // least.
 const (
-	ticketAge  = 8 * time.Hour
-	ticketLook = time.Minute // how often somebody looks, and tries again
+	ticketAge   = 8 * time.Hour
+	ticketLook  = time.Minute     // how often somebody looks
+	ticketRetry = 5 * time.Second // and tries again
 )
 
 // ticketRing is the keys of session tickets for all services. While there are none
@@ -27,20 +29,21 @@ type ticketKeys struct {
 	keys    [][32]byte // the first seals
 }
 
-// set takes over the keys of the state.
-func (r *ticketRing) set(all []state.TicketKey) {
+// set takes over the keys of the state, and tells whether there is a new one.
+func (r *ticketRing) set(all []state.TicketKey) bool {
 	if len(all) == 0 {
-		return
+		return false
 	}
 	version := uint64(all[0].Since)
 	if now := r.now.Load(); now != nil && now.version == version {
-		return
+		return false
 	}
 	k := &ticketKeys{version: version}
 	for _, t := range all {
 		k.keys = append(k.keys, t.Key)
 	}
 	r.now.Store(k)
+	return true
 }
 
 // ticketDue tells when there has to be a new key.
@@ -55,12 +58,15 @@ func ticketDue(all []state.TicketKey) state.Time {
 // as this node serves clients over TLS. Where several nodes do, the state lets one
 // of them succeed.
 func (p *Proxy) keepTickets(ctx context.Context) {
+	var without time.Time // since when proposing has failed
 	for {
 		var look <-chan time.Time
 		if p.talksTLS() {
 			look = time.After(ticketLook)
 			if all := p.tickets(); p.serving() && p.opts.Clock.At(time.Now()) >= ticketDue(all) {
-				p.rotate(ctx, all)
+				if without = p.missed(without, p.rotate(ctx, all)); !without.IsZero() {
+					look = time.After(ticketRetry)
+				}
 			}
 		}
 		select {
@@ -73,14 +79,14 @@ func (p *Proxy) keepTickets(ctx context.Context) {
 }
 
 // rotate proposes a new key.
-func (p *Proxy) rotate(ctx context.Context, all []state.TicketKey) {
+func (p *Proxy) rotate(ctx context.Context, all []state.TicketKey) error {
 	o := state.RotateTickets{}
 	if len(all) > 0 {
 		o.Was = all[0].Since
 	}
 	_, _ = rand.Read(o.Key[:]) // never fails, see there
 	if p.opts.Propose == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, ticketLook)
 	defer cancel()
@@ -88,9 +94,25 @@ func (p *Proxy) rotate(ctx context.Context, all []state.TicketKey) {
 	if err == nil {
 		err = r.Err
 	}
-	if err != nil && ctx.Err() == nil && p.ticketless.due(time.Now(), time.Hour) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// missed notes that there is no new key, and returns since when. A cluster that has
+// just been founded can have none in its first moments, so that is said later.
+func (p *Proxy) missed(since time.Time, err error) time.Time {
+	now := time.Now()
+	switch {
+	case err == nil:
+		return time.Time{}
+	case since.IsZero():
+		return now
+	case now.Sub(since) >= ticketLook && p.ticketless.due(now, time.Hour):
 		p.log.Warn("no new key for session tickets: sessions are not resumed on another node", "err", err)
 	}
+	return since
 }
 
 func (p *Proxy) tickets() []state.TicketKey {
@@ -104,7 +126,9 @@ func (p *Proxy) tickets() []state.TicketKey {
 func (p *Proxy) takeTickets(v *state.View) {
 	all := slices.Clone(v.Tickets())
 	p.ticketKeys.Store(&all)
-	p.ring.set(all)
+	if p.ring.set(all) {
+		p.log.Info("new key for session tickets")
+	}
 	p.lookAtTickets()
 }
 
