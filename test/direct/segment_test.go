@@ -102,7 +102,7 @@ type segment struct {
 }
 
 // newSegment makes a bridge with a client c, servers s1 and s2, and the machines for pen.
-func newSegment(t *testing.T, pens ...string) *segment {
+func newSegment(t testing.TB, pens ...string) *segment {
 	t.Helper()
 	rig.NeedRoot(t)
 	_, err := exec.LookPath("ip")
