@@ -181,7 +181,12 @@ func TestPenlogd(t *testing.T) {
 	penlogd := needLog(t, "penlogd")
 	d := place(t)
 	d.backend(0)
-	port := rig.NewPort(t)
+	free, err := net.ListenPacket("udp4", ":0") // penlogd takes the port on all addresses
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.LocalAddr().(*net.UDPAddr).Port
+	free.Close()
 	out := filepath.Join(d.dir, "merged")
 	collector := rig.Start(t, d.dir, penlogd, "-f", "-d", "-d", "-l", out, fmt.Sprint(port))
 	at := fmt.Sprintf("127.0.0.1:%d", port)
@@ -202,7 +207,9 @@ func TestPenlogd(t *testing.T) {
 		b, _ := os.ReadFile(out)
 		return strings.Contains(string(b), "127.0.0.7 - - ")
 	})
-	t.Logf("penlogd %v: %s%s", collector.Exited(), collector.Stdout(), collector.Stderr())
+	if collector.Exited() {
+		t.Fatalf("penlogd: %s", collector.Stderr())
+	}
 	holds(t, out, "127.0.0.7 - - [01/Mar/2026:10:00:00 +0000] \"GET /x HTTP/1.0\" 200 5\n")
 }
 
