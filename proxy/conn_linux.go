@@ -94,7 +94,7 @@ func (l *loop) watch(c *conn, side int) errno {
 
 // welcome takes a client in, for which there is a place, and looks for a server.
 func (l *loop) welcome(ln *listener, f *front, fd int32) {
-	if f.secure.Load() != nil {
+	if f.secure.Load() != nil || headsOf(f.settings.Load()) != nil {
 		l.handOver(l.engine.serving, f, fd)
 		return
 	}

@@ -186,6 +186,11 @@ func (p *Proxy) Stats(service string) ServiceStats {
 	for r := spurnedHeader; r < spurnedReasons && f.settings.Load().ProxyIn != state.NoList; r++ {
 		s.Refused[r.String()] = f.spurned[r].Load()
 	}
+	for r := faultNone + 1; r < faults; r++ {
+		if n := f.faults[r].Load(); n > 0 || headsOf(f.settings.Load()) != nil {
+			s.Refused[r.String()] = n
+		}
+	}
 	s.Max, s.Used, s.Last = f.slots.figures()
 	s.Recent, s.RecentAge = f.memory.figures(p.opts.Clock.At(time.Now()))
 	s.Unrecorded, s.Retried = f.troubles()

@@ -34,10 +34,15 @@ type netEngine struct {
 	inUse *atomic.Int64 // descriptors of connections
 	turns reckoning     // of handshakes
 
+	headTime time.Duration // as the constant, less in tests
+
 	// freedOne and ended are called when there may be a place again at a service, and
-	// when a connection has gone. nil: the listeners here are told, and nobody.
+	// when a connection has gone. nil: the listeners here are told, and nobody. carryOn
+	// is for a connection of which nothing has to be understood any more; it tells
+	// whether somebody else carries it on. nil: nobody.
 	freedOne func(*front)
 	ended    func()
+	carryOn  func(*netConn) bool
 
 	mu        sync.Mutex // guards the rest
 	ctx       context.Context
@@ -59,7 +64,7 @@ func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
 	return &netEngine{
 		log: log, opts: opts, standing: opts.Standby,
 		listeners: map[*netListener]bool{}, conns: map[*netConn]bool{},
-		inUse: new(atomic.Int64), turns: make(reckoning, runtime.NumCPU()),
+		inUse: new(atomic.Int64), turns: make(reckoning, runtime.NumCPU()), headTime: headTime,
 	}
 }
 

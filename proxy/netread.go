@@ -16,7 +16,8 @@ type netBuffer [128 << 10]byte
 
 var netBuffers = sync.Pool{New: func() any { return new(netBuffer) }}
 
-// intake reads from one side of a connection. Where the system allows it, it has
+// intake reads from one side of a connection. Of it most is read at once; 0: as much as
+// there is room for. Where the system allows it, it has
 // no buffer while it waits: one who is idle costs no more than his two goroutines.
 type intake struct {
 	conn net.Conn
@@ -24,6 +25,7 @@ type intake struct {
 	raw  syscall.RawConn // nil: can not be waited for without a buffer
 	try  func(uintptr) bool
 	buf  *netBuffer
+	most int
 	n    int
 	err  error
 }
@@ -47,7 +49,7 @@ func (in *intake) read() (data []byte, err error) {
 	switch {
 	case in.raw == nil:
 		in.take()
-		in.n, err = in.conn.Read(in.buf[:])
+		in.n, err = in.conn.Read(in.room())
 	case in.wire != nil:
 		err = in.readSecure()
 	default:
@@ -63,6 +65,14 @@ func (in *intake) take() {
 	if in.buf == nil {
 		in.buf = netBuffers.Get().(*netBuffer)
 	}
+}
+
+// room is what may be read into.
+func (in *intake) room() []byte {
+	if in.most == 0 {
+		return in.buf[in.n:]
+	}
+	return in.buf[in.n:min(in.most, len(in.buf))]
 }
 
 // release gives the buffer back.
@@ -84,7 +94,7 @@ func (in *intake) readRaw() error {
 // tryRead tells whether there was something, or an error.
 func (in *intake) tryRead(fd uintptr) bool {
 	in.take()
-	if in.n, in.err = readFD(fd, in.buf[:]); in.err == syscall.EAGAIN {
+	if in.n, in.err = readFD(fd, in.room()); in.err == syscall.EAGAIN {
 		in.release()
 		return false
 	}
@@ -103,8 +113,8 @@ func endAfter(n int, err error) error {
 func (in *intake) readSecure() error {
 	for {
 		in.take()
-		for in.n < len(in.buf) {
-			n, err := in.conn.Read(in.buf[in.n:])
+		for len(in.room()) > 0 {
+			n, err := in.conn.Read(in.room())
 			in.n += n
 			if err == nil {
 				continue
@@ -118,7 +128,9 @@ func (in *intake) readSecure() error {
 			return nil
 		}
 		in.release()
-		in.wire.await()
+		if err := in.wire.await(); errors.Is(err, os.ErrDeadlineExceeded) {
+			return err // one that was set
+		}
 	}
 }
 

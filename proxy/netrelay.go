@@ -39,6 +39,7 @@ type netConn struct {
 	open   bool    // the server has answered
 	ended  [2]bool // sides whose stream has ended
 	closed bool
+	moved  bool        // a loop has it now, with all that it had
 	timer  *time.Timer // for idle_timeout
 	paid   struct{ client, server, sent uint64 }
 }
@@ -53,8 +54,8 @@ const (
 )
 
 // welcome takes a client in. The first choice is made at once, so that attempts
-// under way are counted before the next client is accepted; with TLS it is made
-// after the handshake.
+// under way are counted before the next client is accepted; with TLS and HTTP it is
+// made after the handshake and the first head.
 func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	f.accepted.Add(1)
 	slot, _ := f.slots.take()
@@ -74,15 +75,17 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 		c.blame(NodeStandsBy)
 		c.reset()
 	}
-	if t := f.secure.Load(); t != nil || f.expects(client) {
+	t, heads := f.secure.Load(), headsOf(f.settings.Load())
+	if t != nil || heads != nil || f.expects(client) {
 		e.work.Go(func() {
-			if !c.receive(ctx, t, port) {
+			relay := c.receive(ctx, t, heads, port)
+			if relay == nil {
 				c.end()
 				return
 			}
 			e.work.Go(func() { // without the deep stack of a handshake
 				defer c.end()
-				c.relay()
+				relay()
 			})
 		})
 		return
@@ -99,19 +102,41 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 }
 
 // receive finds a server for a client who has to say something before it is chosen:
-// for whom he comes, or hello in the sense of TLS.
-func (c *netConn) receive(ctx context.Context, t *terminator, port uint16) (served bool) {
-	if !c.hear(ctx) || t != nil && !c.terminate(ctx, t) {
-		return false
+// for whom he comes, hello in the sense of TLS, the head of a request. Until then nobody
+// hears of him. It returns what carries him then; nil: nothing.
+func (c *netConn) receive(ctx context.Context, t *terminator, heads *state.HTTP, port uint16) (relay func()) {
+	f := c.front
+	if !c.hear(ctx) {
+		return nil
+	}
+	if f.bars(c.client) {
+		f.refused[refusedACL].Add(1)
+		c.blame(ClientDenied)
+		return nil
+	}
+	if t != nil && !c.terminate(ctx, t) {
+		return nil
+	}
+	relay = c.relay
+	if heads != nil {
+		x := c.dialogue(heads, t != nil)
+		first, ok := x.open()
+		if !ok {
+			return nil
+		}
+		relay = func() { x.relay(first) }
 	}
 	if c.ends.known() {
 		port = c.ends.client.Port()
 		c.account.port = port
 	}
 	now := c.engine.opts.Clock.At(time.Now())
-	c.trial = c.front.begin(c.client, port, now)
-	tg, ok := c.front.next(&c.trial, c.client, now)
-	return c.connect(ctx, tg, ok)
+	c.trial = f.begin(c.client, port, now)
+	tg, ok := f.next(&c.trial, c.client, now)
+	if !c.connect(ctx, tg, ok) {
+		return nil
+	}
+	return relay
 }
 
 // connect goes through the servers until one answers.
@@ -218,18 +243,23 @@ func (c *netConn) pump(from int) {
 			c.active.Store(int64(time.Since(origin)))
 		}
 		in.release()
-		switch {
-		case errors.Is(err, io.EOF) && !cutOff(src):
-			c.over(from)
-			return
-		case err != nil && c.datagrams:
-			c.failed(err)
-			return
-		case err != nil:
-			c.lostSide(from)
-			c.reset()
+		if err != nil {
+			c.stopped(from, err)
 			return
 		}
+	}
+}
+
+// stopped deals with the end of what one side sends.
+func (c *netConn) stopped(from int, err error) {
+	switch {
+	case errors.Is(err, io.EOF) && !cutOff(c.side[from]):
+		c.over(from)
+	case c.datagrams:
+		c.failed(err)
+	default:
+		c.lostSide(from)
+		c.reset()
 	}
 }
 
@@ -328,16 +358,21 @@ func (c *netConn) rest() {
 func (c *netConn) end() {
 	c.close()
 	c.credit()
-	c.tell()
 	c.mu.Lock()
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	if c.open {
+	if c.open && !c.moved {
 		c.front.release(c.server)
 	}
+	moved := c.moved
 	c.mu.Unlock()
 	e, f := c.engine, c.front
+	if moved {
+		e.remove(c)
+		return
+	}
+	c.tell()
 	if e.debug() {
 		e.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed",
 			slog.Any("client", c.client), slog.Int("slot", c.slot))

@@ -99,6 +99,8 @@ type front struct {
 	shaking handshakes
 	spurned [spurnedReasons]atomic.Uint64 // clients who did not come through the handshake, or said not for whom they come
 	unheard atomic.Int64                  // clients whose header has not come
+	heading handshakes                    // heads of HTTP that clients take their time for
+	faults  [faults]atomic.Uint64         // clients whose requests had them
 
 	doors    atomic.Pointer[doors]    // whom to tell of a place that is free; nil: nobody
 	last     atomic.Pointer[listener] // where a client was taken in last, if there are several

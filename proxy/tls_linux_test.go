@@ -557,7 +557,7 @@ func TestTLSWithoutFilesServesNobody(t *testing.T) {
 }
 
 // deny lets a list deny everybody.
-func (s *safe) deny(list int) {
+func (s *stand) deny(list int) {
 	nobody := netip.IPv4Unspecified()
 	s.apply(state.AppendACL{List: list, Entry: state.ACLEntry{Addr: nobody, Mask: nobody}})
 }

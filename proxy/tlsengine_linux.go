@@ -19,6 +19,7 @@ func newSecure(e *engine) *netEngine {
 	s.inUse = &e.inUse
 	s.freedOne = e.freed
 	s.ended = e.closed
+	s.carryOn = e.carryOn
 	return s
 }
 

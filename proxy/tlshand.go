@@ -168,15 +168,9 @@ func timedOut(err error) bool {
 	return ok && ne.Timeout()
 }
 
-// terminate ends a client's TLS. A server is chosen when the handshake is done: until
-// then nobody hears of the client. False: it did not come to that.
+// terminate ends a client's TLS. False: he has not come through the handshake.
 func (c *netConn) terminate(ctx context.Context, t *terminator) bool {
 	f := c.front
-	if f.bars(c.client) {
-		f.refused[refusedACL].Add(1)
-		c.blame(ClientDenied)
-		return false
-	}
 	conn, err := c.shake(t, c.side[ofClient])
 	if err != nil {
 		f.spurned[spurnedBy(err)].Add(1)

@@ -84,10 +84,12 @@ func (w *wire) readNow(b []byte) (int, error) {
 	return n, err
 }
 
-// await returns when there is something to read.
-func (w *wire) await() {
+// await returns when there is something to read, or an error, which a read gives
+// as well.
+func (w *wire) await() error {
 	n, err := w.readSocket(w.stash[:], true)
 	w.held, w.err = w.stash[:n], err
+	return err
 }
 
 // readSocket reads from the socket.

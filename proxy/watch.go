@@ -91,6 +91,9 @@ const (
 	HeaderFailed                   // no PROXY header, or a bad one
 	HeaderTimeout                  // it took too long
 	HeaderCrowded                  // too many waited for theirs
+	BadRequest                     // of HTTP
+	RequestTimeout                 // its head took too long
+	RequestCrowded                 // took too long for the number of those who waited
 	NodeStandsBy                   // the addresses have gone to another node
 	ClosedByOperator               // the word close
 	ShutDown                       // this process ended
@@ -110,6 +113,7 @@ var causeNames = [causes]string{
 	ServersFull: "servers_full", ClientDenied: "denied", NoAbuseServer: "no_abuse_server", NoPort: "no_port", NoResources: "no_resources",
 	HandshakeFailed: "tls_handshake", HandshakeTimeout: "tls_timeout", HandshakeCrowded: "tls_crowded", NoCertificate: "tls_certificate",
 	HeaderFailed: "proxy_header", HeaderTimeout: "proxy_timeout", HeaderCrowded: "proxy_crowded",
+	BadRequest: "bad_request", RequestTimeout: "http_timeout", RequestCrowded: "http_crowded",
 	NodeStandsBy: "standby", ClosedByOperator: "operator", ShutDown: "shutdown", ServerUnreachable: "server_unreachable",
 	Moved: "moved", Evicted: "evicted", ListenerClosed: "listener_closed",
 }

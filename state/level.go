@@ -9,7 +9,7 @@ import "fmt"
 //
 // Level 2 keeps the last changes, see View.Changes, knows SetClients, has TLS (its
 // settings and the keys of its session tickets), the PROXY protocol, access lists
-// with names, and names of servers that are looked up again, see Move.
+// with names, names of servers that are looked up again, see Move, and the heads of HTTP.
 type Level uint32
 
 // SetLevel raises the level. It never goes down: a lower one changes nothing.

@@ -59,6 +59,8 @@ const (
 
 	OptDirectLink Option = 39
 	OptTarpit     Option = 40
+	OptHTTP       Option = 41
+	OptForwarded  Option = 42
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -137,6 +139,8 @@ var options = [...]option{
 
 	OptDirectLink: textual("dsr_if", func(t target) *string { return &t.DirectLink }),
 	OptTarpit:     number("tarpit_acl", func(t target) *int { return &t.Tarpit }, listOrNone),
+	OptHTTP:       toggle("http", func(t target) *bool { return &t.HTTP.Heads }),
+	OptForwarded:  choice("http_forwarded", func(t target) *Forwarded { return &t.HTTP.Forwarded }, "remove", "append", "keep"),
 }
 
 func toggle(name string, field func(target) *bool) option {

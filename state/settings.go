@@ -86,6 +86,7 @@ type Settings struct {
 	// themselves, or "auto"; empty: clients are connected.
 	DirectLink string
 	Tarpit     int // list of addresses that nobody has and that seem to be there; NoList: none
+	HTTP       HTTP
 }
 
 // ProxyHeader is a version of the PROXY protocol.
@@ -100,6 +101,23 @@ const (
 
 // NoList stands for no access list where a setting names one.
 const NoList = -1
+
+// HTTP says what becomes of the heads of HTTP requests.
+type HTTP struct {
+	Heads     bool // they are read, and tell servers about clients
+	Forwarded Forwarded
+}
+
+// Forwarded says what becomes of what clients send in the headers that tell servers
+// about them.
+type Forwarded uint8
+
+// The values of http_forwarded.
+const (
+	ForwardedRemove Forwarded = iota // it is taken out
+	ForwardedAppend                  // the address is put to the list, the protocol stays
+	ForwardedKeep                    // it stays, and nothing is added to it
+)
 
 // ClientCertificate says whether a client has to show one.
 type ClientCertificate uint8

@@ -99,6 +99,7 @@ func (a *analysis) services() {
 		a.resolves(s)
 		a.tls(s)
 		a.direct(s)
+		a.http(s)
 		a.specials(s)
 	}
 	a.lists()

@@ -16,6 +16,7 @@ var sections = []struct {
 	{"The PROXY protocol", &proxyWords},
 	{"TLS", &tlsWords},
 	{"Direct server return", &directWords},
+	{"HTTP", &httpWords},
 	{"Services and servers", &serverWords},
 	{"Access lists and all services", &listWords},
 	{"The process", &processWords},

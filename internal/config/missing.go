@@ -9,7 +9,6 @@ import (
 // one on is an error. After them come words that never had or no longer have an
 // effect.
 var missingWords = []Word{
-	missing("http", true, "rewriting HTTP heads is not part of this version"),
 	missing("dummy", true, "the test page is not part of this version"),
 	missing("peek", true, "looking into the first data was never finished and is left out"),
 	missing("transparent", true, "connections from the client's address are not part of this version; the servers see pen's, or that of source"),

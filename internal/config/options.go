@@ -22,7 +22,7 @@ var letters = []option{
 	{'E', "FILE", "certificate: talk TLS to clients", textOption("ssl_certificate")},
 	{'F', "FILE", "configuration file", func(a *arguments, v string) { a.Local.File = v }},
 	{'G', "FILE", "certificates of authorities", textOption("ssl_ca_file")},
-	{'H', "", "", lacking("rewriting HTTP heads is not part of this version")},
+	{'H', "", "tell servers about their clients in the heads of HTTP requests", flagOption("http")},
 	{'K', "FILE", "private key, if it is not in the file of -E", textOption("ssl_key")},
 	{'L', "PROTOCOL", "ssl23, ssl2, ssl3 or tls1: no effect any more", tlsProtocol},
 	{'N', "", "", lacking("never did what its name promised; use -h -r")},

@@ -16,7 +16,7 @@ var (
 
 // The rows refer to functions that refer to the table, so it is filled here.
 func init() {
-	for _, rows := range [][]Word{selectionWords, trafficWords, proxyWords, tlsWords, directWords, serverWords, listWords, processWords, logWords, clusterWords, askingWords, missingWords} {
+	for _, rows := range [][]Word{selectionWords, trafficWords, proxyWords, tlsWords, httpWords, directWords, serverWords, listWords, processWords, logWords, clusterWords, askingWords, missingWords} {
 		for i := range rows {
 			table = append(table, &rows[i])
 		}

@@ -134,8 +134,8 @@ func (w writer) original(s *state.Service, v *state.View, l *Local) {
 	} else {
 		w.flag("hash", s.Hash != state.HashOff)
 	}
+	w.flag("http", s.HTTP.Heads)
 	if global {
-		w.line("no http")
 		w.text("log", l.Log)
 	}
 	w.flag("roundrobin", s.RoundRobin)
@@ -188,6 +188,7 @@ func (w writer) beyond(s *state.Service) {
 	w.tls(&s.TLS)
 	w.text("dsr_if", s.DirectLink)
 	w.line("tarpit_acl %d", s.Tarpit)
+	w.line("http_forwarded %s", forwardings[s.HTTP.Forwarded])
 	w.spec("emergency", s.Emergency)
 	w.spec("abuse", s.Abuse)
 }

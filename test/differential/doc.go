@@ -17,6 +17,7 @@
 //	split "BYTES" "BYTES"   the same in two segments
 //	fetch 2 3 2             clients 127.0.0.2, .3, .2 and who answers each
 //	fetch via ADDR 2        the same through another address; 2:5001 fixes the port
+//	request 2 "BYTES" ...   what a client sends raw, piece by piece, and all that comes back
 //	hold NAME 2             a connection that stays open
 //	open NAME 2             the same without waiting for the answer
 //	say NAME TEXT           a line on it and its answer

@@ -164,6 +164,7 @@ func init() {
 		"backends": (*session).startBackends, "start": (*session).start, "run": (*session).runToEnd,
 		">": (*session).control, "split": (*session).split,
 		"fetch": (*session).fetch, "hold": (*session).hold, "say": (*session).say,
+		"request": (*session).request,
 		"open": (*session).open, "answer": (*session).answer, "tell": (*session).tell,
 		"finish": (*session).finish, "drop": (*session).drop, "gone": (*session).gone,
 		"refuse": each((*rig.Backend).Refuse), "stop": each((*rig.Backend).Stop),
@@ -358,6 +359,31 @@ func (x *session) fetch(args string) (string, error) {
 		names = append(names, name)
 	}
 	return strings.Join(names, " ") + "\n", nil
+}
+
+// request sends raw bytes as one client, each piece as a segment, ends its stream, and
+// returns all that comes back.
+func (x *session) request(args string) (string, error) {
+	client, rest, _ := strings.Cut(args, " ")
+	parts, err := bytesOf(rest)
+	if err != nil {
+		return "", err
+	}
+	c, err := rig.Dial(source(client), x.block.Listen())
+	if err != nil {
+		return "", fate(err)
+	}
+	defer c.Close()
+	for i, p := range parts {
+		if i > 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if _, err := c.Write([]byte(p)); err != nil {
+			break
+		}
+	}
+	reply, err := c.Rest()
+	return strings.ReplaceAll(reply, "\r", ""), silent(err)
 }
 
 // fate says in one word what became of a connection. Whether the end is a
