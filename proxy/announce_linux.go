@@ -125,11 +125,12 @@ func (l *loop) prepare(c *conn, e ends, early []byte) int {
 }
 
 // join adds what the client has sent by now to the header for his server, which
-// goes out next: so both go together.
+// goes out next: so both go together. Where some of it goes with the header anyway,
+// nothing would be saved.
 func (l *loop) join(c *conn) {
 	h := &c.half[clientSide]
 	s := h.held
-	if s == nil || s.to == len(s.buf) || !c.front.announces() {
+	if s == nil || h.read > 0 || s.to == len(s.buf) || !c.front.announces() {
 		return
 	}
 	n, err := recv(h.fd, s.buf[s.to:])
