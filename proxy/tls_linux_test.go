@@ -614,6 +614,24 @@ func TestTLSTicketKeyIsProposedOnce(t *testing.T) {
 	}
 }
 
+// A handshake has five seconds, and nobody is sent away before.
+func TestTLSHandshakesHaveFiveSeconds(t *testing.T) {
+	s := newSafe(t, Options{}, backend(t, loopback, echo))
+	began := time.Now()
+	silent, slow := s.dial(), s.dial()
+	io.WriteString(slow, "\x16\x03\x01")
+	for _, c := range []duplex{silent, slow} {
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v, want an end", err)
+		}
+	}
+	if took := time.Since(began); took < handshakeTime {
+		t.Errorf("sent away after %v", took)
+	}
+	s.refused(spurnedTime, 2)
+}
+
 // Who does not go on with his handshake does not keep others out.
 func TestTLSSlowHandshakes(t *testing.T) {
 	s := newSafe(t, Options{Loops: 2}, backend(t, loopback, echo))
