@@ -182,7 +182,8 @@ func (l *loop) answer(c *conn) {
 }
 
 // room takes a place for a flow of that client. Where there is none left,
-// another flow ends for it.
+// another flow ends for it; but a conversation does not as long as another loop has
+// more than its share: that one is asked, and the client's next datagram finds a place.
 func (l *loop) room(f *front, client [16]byte) bool {
 	if l.reserveFlow(f) {
 		return true
@@ -190,10 +191,13 @@ func (l *loop) room(f *front, client [16]byte) bool {
 	most := f.settings.Load().ConnMax
 	share := most / l.engine.width()
 	cr := l.flows.crowd(f)
-	if cr == nil || cr.count < share {
+	poor := cr == nil || cr.count < share
+	if poor {
 		l.engine.makeRoom(f, l, share)
 	}
-	if place, ok := l.flows.victim(cr, client, max(share/tenantShare, 1)); ok {
+	poor = poor && f.places.Load() >= int64(most) // otherwise it is descriptors that lack
+	place, ok := l.flows.victim(cr, client, max(share/tenantShare, 1))
+	if ok && (!poor || !l.flows.talks(place, client)) {
 		f.evicted.Add(1)
 		l.end(l.conns.at(place), Evicted)
 		if l.reserveFlow(f) {

@@ -64,6 +64,12 @@ type flows struct {
 // at returns the part of the flow at a place that is in use.
 func (fs *flows) at(place int32) *flow { return &fs.parts[place/chunkSize][place%chunkSize] }
 
+// talks tells whether the flow at a place is a conversation, and of another client.
+func (fs *flows) talks(place int32, client [16]byte) bool {
+	fl := fs.at(place)
+	return fl.proven && fl.key.client != client
+}
+
 // find returns the place of the flow with that key.
 func (fs *flows) find(key *flowKey) (int32, bool) {
 	place, ok := fs.table[*key]
