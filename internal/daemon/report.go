@@ -7,7 +7,10 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"pen/proxy"
@@ -66,8 +69,49 @@ func (r *report) html(w io.Writer) error {
 		htmlRow(b, strconv.Itoa(c.Slot), strconv.Itoa(c.DownFD), strconv.Itoa(c.UpFD), strconv.Itoa(c.PendingDown),
 			strconv.Itoa(c.PendingUp), strconv.Itoa(c.Client), strconv.Itoa(c.Server))
 	}
-	b.WriteString("</table>\n</body>\n</html>\n")
+	b.WriteString("</table>\n")
+	for _, p := range r.beyond() {
+		b.WriteString("<h2>" + p.title + "</h2>")
+		htmlHead(b, "figure", "value")
+		for _, f := range p.figures {
+			htmlRow(b, f.name, number(f.value))
+		}
+		b.WriteString("</table>\n")
+	}
+	b.WriteString("</body>\n</html>\n")
 	return b.Flush()
+}
+
+// extra is what the page says of a service that the original's has no place for.
+type extra struct {
+	title   string
+	figures []figure
+}
+
+type figure struct {
+	name  string
+	value uint64
+}
+
+// beyond are the parts that a service has because of what it is. Where there is
+// none, the page is the original's.
+func (r *report) beyond() (all []extra) {
+	if r.service.TLS.Certificate != "" {
+		p := extra{title: "TLS", figures: []figure{{"handshakes under way", uint64(max(0, r.stats.Handshakes))}}}
+		for _, why := range slices.Sorted(maps.Keys(r.stats.Refused)) {
+			if strings.HasPrefix(why, "tls_") {
+				p.figures = append(p.figures, figure{"refused_" + why, r.stats.Refused[why]})
+			}
+		}
+		all = append(all, p)
+	}
+	if r.service.Protocol == state.UDP {
+		all = append(all, extra{title: "Datagrams", figures: []figure{
+			{"flows_evicted", r.stats.Evicted}, {"datagrams_dropped", r.stats.Spilled},
+			{"refused_full", r.stats.Refused["full"]}, {"refused_flood", r.stats.Refused["flood"]},
+		}})
+	}
+	return all
 }
 
 func (r *report) age(c proxy.ClientStats) int64 {
@@ -85,7 +129,7 @@ func htmlHead(b *bufio.Writer, cells ...string) {
 func htmlRow(b *bufio.Writer, cells ...string) {
 	b.WriteString("<tr>\n")
 	for _, c := range cells {
-		b.WriteString("<td>" + c + "</td>\n")
+		b.WriteString("<td>" + html.EscapeString(c) + "</td>\n")
 	}
 	b.WriteString("</tr>\n")
 }
@@ -111,6 +155,13 @@ func (r *report) log(log *slog.Logger) {
 	for _, c := range r.connections {
 		log.Info(fmt.Sprintf("Connection %d status: downfd = %d, upfd = %d, pending data %d down, %d up, client %d, server %d",
 			c.Slot, c.DownFD, c.UpFD, c.PendingDown, c.PendingUp, c.Client, c.Server))
+	}
+	for _, p := range r.beyond() {
+		line := p.title + ":"
+		for _, f := range p.figures {
+			line += " " + f.name + " " + number(f.value) + ","
+		}
+		log.Info(strings.TrimSuffix(line, ","))
 	}
 }
 

@@ -90,3 +90,38 @@ func TestTextReportHasOneLineForEachRow(t *testing.T) {
 }
 
 func itoa(n int64) string { return seconds(state.Time(n * 1000)) }
+
+func TestPageTellsOfTLSAndDatagrams(t *testing.T) {
+	r := example()
+	r.service.TLS.Certificate = "/etc/pen/cert.pem"
+	r.service.Servers[1].Host = "/run/<b>&web"
+	r.stats.Handshakes = 2
+	r.stats.Refused = map[string]uint64{"tls_timeout": 3, "full": 4, "no_server": 5}
+	var b strings.Builder
+	if err := r.html(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"<h2>TLS</h2>", "<td>handshakes under way</td>\n<td>2</td>", "<td>refused_tls_timeout</td>\n<td>3</td>", "<td>/run/&lt;b&gt;&amp;web</td>",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "Datagrams") {
+		t.Error("tells of datagrams where there are none")
+	}
+	r.service.Protocol = state.UDP
+	b.Reset()
+	_ = r.html(&b)
+	if !strings.Contains(b.String(), "<td>refused_full</td>\n<td>4</td>") {
+		t.Errorf("got\n%s", b.String())
+	}
+	var text strings.Builder
+	r.log(newJournal(&text, 0).log)
+	for _, want := range []string{": TLS: handshakes under way 2, refused_tls_timeout 3\n", ": Datagrams: flows_evicted 0, datagrams_dropped 0, refused_full 4,"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text.String())
+		}
+	}
+}
