@@ -165,7 +165,7 @@ func init() {
 		">": (*session).control, "split": (*session).split,
 		"fetch": (*session).fetch, "hold": (*session).hold, "say": (*session).say,
 		"request": (*session).request,
-		"open": (*session).open, "answer": (*session).answer, "tell": (*session).tell,
+		"open":    (*session).open, "answer": (*session).answer, "tell": (*session).tell,
 		"finish": (*session).finish, "drop": (*session).drop, "gone": (*session).gone,
 		"refuse": each((*rig.Backend).Refuse), "stop": each((*rig.Backend).Stop),
 		"mute": each((*rig.Backend).Mute), "up": each((*rig.Backend).Start),

@@ -56,6 +56,12 @@ func (d *daemon) haproxy(t *testing.T, config string, at ...string) {
 // nginx runs one that answers with what it was told of its client.
 func (d *daemon) nginx(t *testing.T, at string) {
 	t.Helper()
+	d.nginxWith(t, at, "proxy_protocol", "$proxy_protocol_addr to $proxy_protocol_server_addr:$proxy_protocol_server_port")
+}
+
+// nginxWith runs one that listens as it is told to and gives an answer.
+func (d *daemon) nginxWith(t *testing.T, at, listening, answer string) {
+	t.Helper()
 	file := rig.WriteFile(t, d.dir, "nginx.conf", fmt.Sprintf(`daemon off;
 pid %[1]s/nginx.pid;
 error_log stderr;
@@ -68,11 +74,12 @@ http {
     uwsgi_temp_path %[1]s/uwsgi;
     scgi_temp_path %[1]s/scgi;
     server {
-        listen %[2]s proxy_protocol;
-        return 200 "$proxy_protocol_addr to $proxy_protocol_server_addr:$proxy_protocol_server_port\n";
+        listen %[2]s %[3]s;
+        client_max_body_size 100m;
+        return 200 "%[4]s\n";
     }
 }
-`, d.dir, at))
+`, d.dir, at, listening, answer))
 	d.up(rig.Start(t, d.dir, peer(t, "nginx"), "-p", d.dir, "-e", "stderr", "-c", file), at)
 }
 
