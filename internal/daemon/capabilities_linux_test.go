@@ -28,6 +28,14 @@ import (
 	"pen/vip"
 )
 
+// Packet sockets are opened anew when an interface is another one.
+func TestNeededCapabilitiesOfDirectServerReturn(t *testing.T) {
+	v := &state.View{Services: []*state.Service{{Settings: state.Settings{DirectLink: "eth0"}}}}
+	if got, want := needed(&config.Local{}, v).String(), "CAP_NET_RAW (dsr_if)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestNeededCapabilities(t *testing.T) {
 	peers := []config.Peer{{Addr: netip.MustParseAddrPort("192.0.2.1:7950")}, {Addr: netip.MustParseAddrPort("192.0.2.2:7950"), Witness: true}}
 	shop := config.Membership{Cluster: "shop", Peers: peers, Self: peers[0].Addr}
