@@ -80,7 +80,7 @@ func BenchmarkUpload(b *testing.B) {
 		}
 	}
 	gigabytes := float64(b.N) / 1024
-	b.ReportMetric((n.cpu() - busy).Seconds()/gigabytes, "cpu-s/GiB")
+	b.ReportMetric((n.cpu()-busy).Seconds()/gigabytes, "cpu-s/GiB")
 	b.ReportMetric(float64(n.counter("direct_packets")-before)/float64(b.N), "frames/op")
 }
 
