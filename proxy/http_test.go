@@ -44,7 +44,7 @@ type pieces struct {
 }
 
 func (p *pieces) read(most int) ([]byte, error) {
-	p.buf = make([]byte, min(most, 64<<10))
+	p.buf = make([]byte, min(most, 4<<10))
 	n, err := p.Read(p.buf)
 	return p.buf[:n], err
 }
