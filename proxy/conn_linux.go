@@ -192,7 +192,7 @@ func (l *loop) dial(c *conn) bool {
 	f := c.front
 	set := f.settings.Load()
 	c.phase, c.active = phaseConnecting, l.tick
-	fd, err := l.begin(c.server, set, c.half[clientSide].held != nil)
+	fd, err := l.begin(c, set)
 	switch err {
 	case 0, unix.EINPROGRESS:
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -235,9 +235,11 @@ func (l *loop) dial(c *conn) bool {
 	return true
 }
 
-// begin makes a socket and connects it to v, to write to it at once if eager.
-// With a result other than success or EINPROGRESS there is no socket.
-func (l *loop) begin(v *server, set *state.Settings, eager bool) (int32, errno) {
+// begin makes a socket and connects it to the server of c, to write to it at once if
+// there is something to write. With a result other than success or EINPROGRESS there
+// is no socket.
+func (l *loop) begin(c *conn, set *state.Settings) (int32, errno) {
+	v, eager := c.server, c.half[clientSide].held != nil
 	family := unix.AF_UNIX
 	if v.path == "" {
 		family = unix.AF_INET6
@@ -258,9 +260,7 @@ func (l *loop) begin(v *server, set *state.Settings, eager bool) (int32, errno) 
 		if set.Keepalive {
 			setFlag(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, true)
 		}
-		if set.Source.IsValid() {
-			l.bindSource(fd, family, set.Source)
-		}
+		l.bindLocal(fd, family, c, v)
 		l.addr.setAddr(v.addr)
 	} else if !l.addr.setPath(v.path) {
 		closeFD(fd)

@@ -64,6 +64,7 @@ type ServiceStats struct {
 	Handshakes int               // of TLS, under way
 	Reset      uint64            // clients reset because this node stands by
 	Failovers  uint64            // connections that moved on to another server
+	Opaque     uint64            // connects that left from another address than the client's, against transparent
 
 	// Recent is the number of decisions that this node has taken and the
 	// replicated table does not yet show, RecentAge the age of the oldest.
@@ -168,6 +169,7 @@ func (p *Proxy) Stats(service string) ServiceStats {
 		Refused:      f.refusalCounts(),
 		Reset:        f.cut.Load(),
 		Failovers:    f.failovers.Load(),
+		Opaque:       f.opaque.Load(),
 		AcceptPauses: f.pauses.Load(),
 		Evicted:      f.evicted.Load(),
 		Spilled:      f.spilled.Load(),

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -262,9 +263,10 @@ func (e *netEngine) debug() bool { return e.log.Enabled(context.Background(), sl
 // systemKeepalive is SO_KEEPALIVE with the system's times.
 var systemKeepalive = net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}
 
-// dial connects to v. A source address that can not be had is left out, as in
-// the original.
-func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (net.Conn, error) {
+// dial connects to v. A local address that can not be had is left out, as in the
+// original.
+func (c *netConn) dial(ctx context.Context, v *server) (net.Conn, error) {
+	set := c.front.settings.Load()
 	if set.Protocol == state.UDP && v.path != "" {
 		return nil, syscall.EPROTONOSUPPORT
 	}
@@ -279,25 +281,49 @@ func (e *netEngine) dial(ctx context.Context, v *server, set *state.Settings) (n
 	if set.Protocol == state.UDP {
 		network = "udp"
 	}
-	source := set.Source.Unmap()
-	if source.IsValid() && source.Is4() == v.addr.Addr().Is4() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-		if network == "udp" {
-			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-		}
-	} else if source.IsValid() {
-		e.unbound(source, syscall.EAFNOSUPPORT)
-	}
+	without := c.leaveFrom(&d, network, v, set)
 	conn, err := d.DialContext(ctx, network, v.addr.String())
-	if failed, ok := errors.AsType[*os.SyscallError](err); ok && failed.Syscall == "bind" && d.LocalAddr != nil {
-		e.unbound(source, err)
-		d.LocalAddr = nil
+	if failed, ok := errors.AsType[*os.SyscallError](err); d.LocalAddr != nil && (ok && failed.Syscall == "bind" || without.refused != nil) {
+		without.note(cmp.Or(without.refused, err))
+		d.LocalAddr, d.Control = nil, nil
 		conn, err = d.DialContext(ctx, network, v.addr.String())
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && !set.NoDelay {
 		_ = tcp.SetNoDelay(false)
 	}
 	return conn, err
+}
+
+// without is what there is to say where a connection goes out without its local address.
+type without struct {
+	note    func(error)
+	refused error // the socket could not be prepared for it
+}
+
+// leaveFrom gives a dialer the local address that is asked for: source, or else that of
+// the client.
+func (c *netConn) leaveFrom(d *net.Dialer, network string, v *server, set *state.Settings) *without {
+	local, w := set.Source.Unmap(), &without{}
+	w.note = func(err error) { c.engine.unbound(local, err) }
+	if !local.IsValid() && set.Transparent {
+		local = c.client.Unmap()
+		w.note = func(err error) { c.front.opaqueTo(v, local, plainError(err)) }
+		d.Control = func(network, _ string, raw syscall.RawConn) error {
+			w.refused = transparently(network, raw)
+			return w.refused
+		}
+	}
+	switch {
+	case !local.IsValid() && !set.Transparent:
+	case !local.IsValid() || local.Is4() != v.addr.Addr().Is4():
+		d.Control = nil
+		w.note(syscall.EAFNOSUPPORT)
+	case network == "udp":
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	default:
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	}
+	return w
 }
 
 // dialPath connects to a Unix socket. Its backlog may be full, which says nothing

@@ -145,7 +145,7 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 	for ; ok; tg, ok = f.next(&c.trial, c.client, clock.At(time.Now())) {
 		c.set(tg.server)
 		f.attempting(&c.trial, tg.server, c.client, clock.At(time.Now()))
-		conn, err := c.engine.dial(ctx, tg.server, f.settings.Load())
+		conn, err := c.dial(ctx, tg.server)
 		now := clock.At(time.Now())
 		if err == nil && c.opened(conn) {
 			if c.datagrams {

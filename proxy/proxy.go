@@ -108,6 +108,7 @@ type front struct {
 	leaving  atomic.Int32             // retired listeners at which clients still wait
 	accepted atomic.Uint64            // clients
 	lost     atomic.Uint64            // clients sent away for lack of descriptors or memory
+	opaque   atomic.Uint64            // connects that left from another address than the client's
 	cut      atomic.Uint64            // clients reset because this node stands by
 	pauses   atomic.Uint64            // times that accepting had to wait for such
 

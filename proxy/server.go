@@ -33,6 +33,8 @@ type server struct {
 	mark               atomic.Int64 // state.Time of the last failure not followed by a success; 0: none
 	given              atomic.Int64 // the mark that other hands gave it last: an operator, another node, a life before this one
 
+	opaque atomic.Bool // that it does not see its clients' addresses was said
+
 	news news
 }
 

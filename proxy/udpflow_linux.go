@@ -54,7 +54,7 @@ func (l *loop) place(c *conn) bool {
 		if !ok {
 			return false
 		}
-		fd, err := l.connectFlow(tg.server, f.settings.Load().Source)
+		fd, err := l.connectFlow(c, tg.server)
 		switch err {
 		case 0:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -82,8 +82,8 @@ func (l *loop) place(c *conn) bool {
 	}
 }
 
-// connectFlow returns a socket that exchanges datagrams with v, and with nobody else.
-func (l *loop) connectFlow(v *server, source netip.Addr) (int32, errno) {
+// connectFlow returns a socket for c that exchanges datagrams with v, and with nobody else.
+func (l *loop) connectFlow(c *conn, v *server) (int32, errno) {
 	if v.path != "" {
 		return -1, unix.EPROTONOSUPPORT
 	}
@@ -93,10 +93,8 @@ func (l *loop) connectFlow(v *server, source netip.Addr) (int32, errno) {
 		return -1, err
 	}
 	fd := int32(n)
-	if source.IsValid() {
-		l.bindSource(fd, family, source)
-		l.addr.setAddr(v.addr)
-	}
+	l.bindLocal(fd, family, c, v)
+	l.addr.setAddr(v.addr)
 	if err := connect(fd, &l.addr); err != 0 {
 		closeFD(fd)
 		return -1, err

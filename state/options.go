@@ -57,10 +57,11 @@ const (
 	OptControlList Option = 37 // control_acl, likewise
 	OptResolve     Option = 38
 
-	OptDirectLink Option = 39
-	OptTarpit     Option = 40
-	OptHTTP       Option = 41
-	OptForwarded  Option = 42
+	OptDirectLink  Option = 39
+	OptTarpit      Option = 40
+	OptHTTP        Option = 41
+	OptForwarded   Option = 42
+	OptTransparent Option = 43
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -137,10 +138,11 @@ var options = [...]option{
 	OptControlList: global(listName("control_acl", func(t target) *List { return &t.ControlACL })),
 	OptResolve:     within("resolve", func(t target) *int { return &t.Resolve }, 0, math.MaxInt32),
 
-	OptDirectLink: textual("dsr_if", func(t target) *string { return &t.DirectLink }),
-	OptTarpit:     number("tarpit_acl", func(t target) *int { return &t.Tarpit }, listOrNone),
-	OptHTTP:       toggle("http", func(t target) *bool { return &t.HTTP.Heads }),
-	OptForwarded:  choice("http_forwarded", func(t target) *Forwarded { return &t.HTTP.Forwarded }, "remove", "append", "keep"),
+	OptDirectLink:  textual("dsr_if", func(t target) *string { return &t.DirectLink }),
+	OptTarpit:      number("tarpit_acl", func(t target) *int { return &t.Tarpit }, listOrNone),
+	OptHTTP:        toggle("http", func(t target) *bool { return &t.HTTP.Heads }),
+	OptForwarded:   choice("http_forwarded", func(t target) *Forwarded { return &t.HTTP.Forwarded }, "remove", "append", "keep"),
+	OptTransparent: toggle("transparent", func(t target) *bool { return &t.Transparent }),
 }
 
 func toggle(name string, field func(target) *bool) option {

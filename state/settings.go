@@ -57,31 +57,32 @@ func (l Listen) Bare() bool { return l.Text != "" && !strings.ContainsAny(l.Text
 
 // Settings are the scalar settings of one service. Times are in seconds.
 type Settings struct {
-	Listen     Listen
-	Protocol   Protocol
-	RoundRobin bool // without memory of clients
-	Hash       Hash
-	Weight     bool
-	Prio       bool
-	Stubborn   bool // no failover
-	Timeout    int  // for a connect to a server
-	Blacklist  int  // how long a failed server is shunned; <= 0: never
-	Tracking   int  // how long a client is remembered; <= 0: for ever
-	ClientsMax int  // slots of the client table; clients beyond are forgotten when it shrinks
-	ConnMax    int  // connections at once
-	PendingMax int  // connects under way at once
-	AcceptMax  int  // clients accepted in one go
-	Backlog    int  // of the listener
-	Idle       int  // close connections without traffic after so long; 0: never
-	ClientACL  List // who may use the service
-	Fastclose  Fastclose
-	NoDelay    bool
-	Keepalive  bool       // on connections to servers
-	Source     netip.Addr // local address of connections to servers; invalid: the kernel's choice
-	TLS        TLS
-	ProxyOut   ProxyHeader // what servers are told about the client before his first byte
-	ProxyIn    int         // list of those who say for whom they come, and have to; NoList: nobody
-	Resolve    int         // how often servers' names are looked up again; 0: when they are given
+	Listen      Listen
+	Protocol    Protocol
+	RoundRobin  bool // without memory of clients
+	Hash        Hash
+	Weight      bool
+	Prio        bool
+	Stubborn    bool // no failover
+	Timeout     int  // for a connect to a server
+	Blacklist   int  // how long a failed server is shunned; <= 0: never
+	Tracking    int  // how long a client is remembered; <= 0: for ever
+	ClientsMax  int  // slots of the client table; clients beyond are forgotten when it shrinks
+	ConnMax     int  // connections at once
+	PendingMax  int  // connects under way at once
+	AcceptMax   int  // clients accepted in one go
+	Backlog     int  // of the listener
+	Idle        int  // close connections without traffic after so long; 0: never
+	ClientACL   List // who may use the service
+	Fastclose   Fastclose
+	NoDelay     bool
+	Keepalive   bool       // on connections to servers
+	Source      netip.Addr // local address of connections to servers; invalid: the kernel's choice
+	Transparent bool       // that address is the client's, if there is no Source
+	TLS         TLS
+	ProxyOut    ProxyHeader // what servers are told about the client before his first byte
+	ProxyIn     int         // list of those who say for whom they come, and have to; NoList: nobody
+	Resolve     int         // how often servers' names are looked up again; 0: when they are given
 	// DirectLink is the interface on which packets go on to servers that answer clients
 	// themselves, or "auto"; empty: clients are connected.
 	DirectLink string

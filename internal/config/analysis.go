@@ -100,6 +100,7 @@ func (a *analysis) services() {
 		a.tls(s)
 		a.direct(s)
 		a.http(s)
+		a.transparent(s)
 		a.specials(s)
 	}
 	a.lists()

@@ -175,7 +175,6 @@ func TestWrongWords(t *testing.T) {
 		"-E ":                 "option requires an argument -- 'E'",
 		"-N":                  "-N: never did what its name promised; use -h -r",
 		"-i pen":              "-i: Windows only",
-		"-O transparent":      "-O: transparent: connections from the client's address are not part of this version; the servers see pen's, or that of source",
 		"-p  ":                "option requires an argument -- 'p'",
 		"--completion tcsh":   `--completion: "tcsh", expected bash, zsh or fish`,
 		"--include /nonesuch": "--include: read /nonesuch: no such file or directory",

@@ -42,6 +42,9 @@ type Checker struct {
 	Fits func(*state.View) error
 	// TLS tells why this machine can not talk TLS as a service asks; nil: not checked.
 	TLS func(*state.Service) error
+	// Transparent tells what this machine lacks to connect from the addresses of a
+	// service's clients; nil: not checked.
+	Transparent func(*state.Service) []error
 	// GeoIP tells why a file is no database of countries; nil: not checked.
 	GeoIP func(file string) error
 	// Direct tells why this machine can not send packets on to the servers of a service,

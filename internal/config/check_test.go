@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,7 +20,8 @@ func checked(t *testing.T, text string, args ...string) Report {
 		t.Fatal(err)
 	}
 	geo := func(file string) error { return fmt.Errorf("read %s: is no database", file) }
-	return Checker{Resolve: names, Fits: atMost2000, GeoIP: geo}.Check(t.Context(), line)
+	opaque := func(*state.Service) []error { return []error{errors.New("no way back")} }
+	return Checker{Resolve: names, Fits: atMost2000, GeoIP: geo, Transparent: opaque}.Check(t.Context(), line)
 }
 
 func atMost2000(v *state.View) error {
@@ -73,6 +75,8 @@ func TestCheckFinds(t *testing.T) {
 		{goodConf + "control_acl office\n", "pen.conf:3:1: error: control_acl office: there is no access list of that name, and nobody would be let in"},
 		{goodConf + "server 0 acl office\n", "pen.conf:3:1: error: server 0 acl office: there is no access list of that name, and nobody would be let in"},
 		{goodConf + "acl of,fice permit 10.0.0.0/8\n", `pen.conf:3:5: error: "of,fice" for acl, expected a number from 0 to 9, or a name of letters, digits, '-', '_' and '.' that begins with a letter`},
+		{goodConf + "transparent\nsource 10.0.0.9\n", "pen.conf:3:1: warning: transparent has no effect: source comes first, and the servers see 10.0.0.9"},
+		{goodConf + "transparent\n", "pen.conf:3:1: warning: transparent: no way back"},
 		{goodConf + "conn_max 3000\n", "pen.conf:3:1: error: conn_max 3000: at most 2000 fit"},
 		{goodConf + "timeout 0\n", "pen.conf:3:1: warning: timeout 0: no server can accept in time"},
 		{goodConf + "block\n", `pen.conf:3:1: warning: "block" does nothing; remove it`},

@@ -168,7 +168,6 @@ func TestControlAnswersAsTheOriginal(t *testing.T) {
 		{"timeout 4", "4\n"},
 		{"timeout abc", "0\n"},
 		{"tracking -5", "-5\n"},
-		{"transparent", "error: transparent: connections from the client's address are not part of this version; the servers see pen's, or that of source\n"},
 		{"no transparent", ""},
 		{"web_stats", ""},
 		{"web_stats /run/pen.html", "/run/pen.html\n"},

@@ -11,7 +11,6 @@ import (
 var missingWords = []Word{
 	missing("dummy", true, "the test page is not part of this version"),
 	missing("peek", true, "looking into the first data was never finished and is left out"),
-	missing("transparent", true, "connections from the client's address are not part of this version; the servers see pen's, or that of source"),
 	answering(missing("idlers", false, "idle connections in advance are not part of this version", text("N")), "Idlers: 0/0\n"),
 
 	{

@@ -87,6 +87,7 @@ var trafficWords = []Word{
 	},
 	onOff(state.OptNoDelay, "send small pieces at once (TCP_NODELAY)"),
 	onOff(state.OptKeepalive, "let the kernel probe idle connections to servers (SO_KEEPALIVE)"),
+	onOff(state.OptTransparent, "connect to servers from the client's address"),
 	{
 		Name: "source", Kind: KindReplicated, No: true, PerService: true,
 		Args:   []Arg{{Name: "ADDRESS", Type: TypeHost}},

@@ -178,6 +178,7 @@ func (w writer) beyond(s *state.Service) {
 	w.line("accept_max %d", s.AcceptMax)
 	w.line("backlog %d", s.Backlog)
 	w.flag("keepalive", s.Keepalive)
+	w.flag("transparent", s.Transparent)
 	source := ""
 	if s.Source.IsValid() {
 		source = s.Source.String()

@@ -62,7 +62,7 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 		}
 	}
 	for _, o := range []state.Option{
-		state.OptRoundRobin, state.OptWeight, state.OptPrio, state.OptStubborn, state.OptNoDelay, state.OptKeepalive,
+		state.OptRoundRobin, state.OptWeight, state.OptPrio, state.OptStubborn, state.OptNoDelay, state.OptKeepalive, state.OptTransparent,
 	} {
 		put(o, state.Bool(rapid.Bool().Draw(t, o.String())))
 	}
@@ -119,8 +119,15 @@ func TestWhatIsWrittenReadsBackAsTheSameState(t *testing.T) {
 		for range rapid.IntRange(0, 6).Draw(t, "entries") {
 			all = append(all, state.AppendACL{List: rapid.IntRange(0, 9).Draw(t, "list"), Entry: anyEntry(t)})
 		}
+		// A list that is named has to be there.
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"office", "home", "x.y-z_1"}), 0, 3, rapid.ID).Draw(t, "names") {
+			all = append(all, state.AppendNamedACL{Name: name, Entry: anyEntry(t)}, state.AppendNamedACL{Name: name, Entry: anyEntry(t)},
+				state.Set{Option: state.OptClientList, Value: state.Text(name)},
+				state.SetServer{Index: 7, Fields: state.FieldACLName, Server: state.Server{ACL: state.List{Name: name}}})
+		}
 		number := rapid.IntRange(minInt, maxInt)
 		all = append(all,
+			state.Set{Option: state.OptGeoIPDB, Value: state.Text(rapid.SampledFrom([]string{"", "/var/lib/geo.mmdb"}).Draw(t, "geoip_db"))},
 			state.Set{Option: state.OptControlACL, Value: state.Int(number.Draw(t, "control_acl"))},
 			state.Set{Option: state.OptDrainTimeout, Value: state.Int(number.Draw(t, "drain_timeout"))})
 		m := state.New()

@@ -37,24 +37,22 @@ func (c capabilities) String() string {
 }
 
 // needed is what the configuration needs after the start. A node that stands
-// alone needs nothing but for dsr_if: as with the original, what was opened is open, and
-// everything is dropped.
+// alone needs nothing but for transparent and dsr_if: as with the original, what was
+// opened is open, and everything is dropped.
 func needed(l *config.Local, v *state.View) capabilities {
 	var c capabilities
 	if witness(&l.Membership) {
 		return c // it serves nobody: the file is everybody's
 	}
-	if !l.Clustered() {
-		if slices.ContainsFunc(v.Services, config.Direct) {
-			// Packet sockets are opened anew when an interface is another one.
-			c = append(c, capability{cap.NET_RAW, "dsr_if"})
-		}
-		return c
-	}
-	if len(l.VIPs) > 0 {
+	if len(l.VIPs) == 0 {
+		c = append(c, raw(v)...)
+	} else {
 		// To add the addresses and to fence them, and for announcements. The
 		// sockets of the latter are opened anew with each holding.
 		c = append(c, capability{cap.NET_ADMIN, "vip"}, capability{cap.NET_RAW, "vip"})
+	}
+	if !l.Clustered() {
+		return c
 	}
 	// The settings are everybody's: a port that another node moves is opened here
 	// too, at any time. The control port is opened once, before.
@@ -63,6 +61,20 @@ func needed(l *config.Local, v *state.View) capabilities {
 		c = append(c, capability{cap.NET_BIND_SERVICE, "listen"})
 	}
 	return c
+}
+
+// raw is what it takes to connect from the addresses of clients and to pass packets on,
+// where no virtual address asks for it anyway. For the former the kernel takes
+// CAP_NET_ADMIN as well, with which one can do much more.
+func raw(v *state.View) capabilities {
+	switch {
+	case slices.ContainsFunc(v.Services, func(s *state.Service) bool { return s.Transparent && !s.Source.IsValid() }):
+		return capabilities{{cap.NET_RAW, "transparent"}}
+	case slices.ContainsFunc(v.Services, config.Direct):
+		// Packet sockets are opened anew when an interface is another one.
+		return capabilities{{cap.NET_RAW, "dsr_if"}}
+	}
+	return nil
 }
 
 func needsRoot(l state.Listen, from int) bool {

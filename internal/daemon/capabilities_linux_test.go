@@ -51,18 +51,23 @@ func TestNeededCapabilities(t *testing.T) {
 	for name, c := range map[string]struct {
 		config.Membership
 		listen []netip.AddrPort
+		clear  bool // a service is transparent
 		want   string
 	}{
-		"alone":          {config.Membership{}, []netip.AddrPort{low}, ""},
-		"no address":     {shop, []netip.AddrPort{high}, ""},
-		"low port":       {shop, []netip.AddrPort{high, path, low}, "CAP_NET_BIND_SERVICE (listen)"},
-		"path":           {shop, []netip.AddrPort{path}, ""},
-		"address":        {holder, nil, "CAP_NET_ADMIN (vip), CAP_NET_RAW (vip)"},
-		"both":           {holder, []netip.AddrPort{low}, "CAP_NET_ADMIN (vip), CAP_NET_RAW (vip), CAP_NET_BIND_SERVICE (listen)"},
-		"witness":        {witness, []netip.AddrPort{high}, ""},
-		"witness unsaid": {local, []netip.AddrPort{high}, ""},
+		"alone":          {config.Membership{}, []netip.AddrPort{low}, false, ""},
+		"no address":     {shop, []netip.AddrPort{high}, false, ""},
+		"low port":       {shop, []netip.AddrPort{high, path, low}, false, "CAP_NET_BIND_SERVICE (listen)"},
+		"path":           {shop, []netip.AddrPort{path}, false, ""},
+		"address":        {holder, nil, false, "CAP_NET_ADMIN (vip), CAP_NET_RAW (vip)"},
+		"both":           {holder, []netip.AddrPort{low}, false, "CAP_NET_ADMIN (vip), CAP_NET_RAW (vip), CAP_NET_BIND_SERVICE (listen)"},
+		"witness":        {witness, []netip.AddrPort{high}, false, ""},
+		"witness unsaid": {local, []netip.AddrPort{high}, false, ""},
+		"transparent":    {config.Membership{}, nil, true, "CAP_NET_RAW (transparent)"},
+		"in a cluster":   {shop, []netip.AddrPort{low}, true, "CAP_NET_RAW (transparent), CAP_NET_BIND_SERVICE (listen)"},
+		"with address":   {holder, nil, true, "CAP_NET_ADMIN (vip), CAP_NET_RAW (vip)"},
+		"of a witness":   {witness, nil, true, ""},
 	} {
-		v := &state.View{}
+		v := &state.View{Services: []*state.Service{{Settings: state.Settings{Transparent: c.clear}}}}
 		for _, at := range c.listen {
 			v.Services = append(v.Services, &state.Service{Settings: state.Settings{Listen: state.Listen{Addr: at}}})
 		}

@@ -39,6 +39,12 @@ func checker(judge func([]config.Doubt) []config.Doubt) config.Checker {
 			}
 			return proxy.CheckTLS(s)
 		},
+		Transparent: func(s *state.Service) []error {
+			if idle {
+				return nil
+			}
+			return opaque(s)
+		},
 		GeoIP: func(file string) error {
 			if idle {
 				return nil

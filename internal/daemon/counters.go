@@ -26,6 +26,9 @@ func (d *daemon) counters(_ context.Context, q question) error {
 		line("refused_"+reason, s.Refused[reason])
 	}
 	line("failovers", s.Failovers)
+	if view.Service(q.Service).Transparent {
+		line("transparent_failed", s.Opaque)
+	}
 	line("connections_reset", s.Reset)
 	if view.Service(q.Service).Protocol == state.UDP {
 		line("flows_evicted", s.Evicted)
