@@ -29,6 +29,8 @@ func (d *daemon) counters(_ context.Context, q question) error {
 	if view.Service(q.Service).Transparent {
 		line("transparent_failed", s.Opaque)
 	}
+	line("idlers", s.Idlers)
+	line("idlers_wanted", max(view.Service(q.Service).Idlers, 0))
 	line("connections_reset", s.Reset)
 	if view.Service(q.Service).Protocol == state.UDP {
 		line("flows_evicted", s.Evicted)

@@ -66,6 +66,9 @@ func (r *report) html(w io.Writer) error {
 	fmt.Fprintf(b, "<h2>Active connections</h2>Number of connections: %d max, %d used, %d last<p>", r.stats.Max, r.stats.Used, r.stats.Last)
 	htmlHead(b, "connection", "downfd", "upfd", "pending data down", "pending data up", "client", "server")
 	for _, c := range r.connections {
+		if c.Idler {
+			continue // as the original, which counts them
+		}
 		htmlRow(b, strconv.Itoa(c.Slot), strconv.Itoa(c.DownFD), strconv.Itoa(c.UpFD), strconv.Itoa(c.PendingDown),
 			strconv.Itoa(c.PendingUp), strconv.Itoa(c.Client), strconv.Itoa(c.Server))
 	}
