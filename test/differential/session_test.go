@@ -565,10 +565,11 @@ func (x *session) alive(string) (string, error) {
 func (x *session) stdout(string) (string, error)  { return x.pen.Stdout(), nil }
 func (x *session) notices(string) (string, error) { return logless(x.pen.Stderr()), nil }
 
-var logged = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: |time=)`)
+var logged = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: |time=|Error Opening file /usr/share/GeoIP/)`)
 
 // logless is a standard error without the lines of the log, whose wording is
-// each program's own.
+// each program's own, and without what the original's library says where Debian's
+// geoip-database is not installed.
 func logless(text string) string {
 	var out strings.Builder
 	for l := range strings.Lines(text) {
