@@ -73,9 +73,6 @@ func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
 	}
 }
 
-// relays returns what serves with goroutines.
-func (e *netEngine) relays() *netEngine { return e }
-
 // run serves until ctx ends and closes all connections.
 func (e *netEngine) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)

@@ -1,9 +1,5 @@
 package config
 
-import (
-	"pen/state"
-)
-
 // missingWords are parts of the original that this version does not have. Their
 // "off" form is accepted, so that a file that the original wrote loads; turning
 // one on is an error. After them come words that never had or no longer have an
@@ -38,7 +34,7 @@ func missing(name string, no bool, reason string, args ...Arg) Word {
 			return &Error{Pos: s.Pos, What: s.Word.Name + ": " + reason}
 		},
 		refuse: func(s *Statement) *Reply {
-			if s.No || len(s.Args) == 0 && s.Word.reply != nil {
+			if s.No {
 				return nil
 			}
 			r := refused("%s: %s", s.Word.Name, reason)
@@ -46,17 +42,6 @@ func missing(name string, no bool, reason string, args ...Arg) Word {
 			return r
 		},
 	}
-}
-
-// answering is for words that can be asked without an argument.
-func answering(w Word, text string) Word {
-	w.reply = func(s *Statement, _ *state.View, _ *Local) string {
-		if s.No {
-			return ""
-		}
-		return text
-	}
-	return w
 }
 
 func ignored(name, help string) Word {

@@ -110,8 +110,10 @@ func (r *report) beyond() (all []extra) {
 	}
 	if r.service.Protocol == state.UDP {
 		all = append(all, extra{title: "Datagrams", figures: []figure{
-			{"flows_evicted", r.stats.Evicted}, {"datagrams_dropped", r.stats.Spilled},
-			{"refused_full", r.stats.Refused["full"]}, {"refused_flood", r.stats.Refused["flood"]},
+			{"flows_evicted", r.stats.Evicted},
+			{"datagrams_dropped", r.stats.Spilled},
+			{"refused_full", r.stats.Refused["full"]},
+			{"refused_flood", r.stats.Refused["flood"]},
 		}})
 	}
 	return all
