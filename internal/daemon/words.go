@@ -26,8 +26,8 @@ type question struct {
 	force bool // `cluster force` stood before it
 }
 
-// handlers carry out the words that are neither a setting nor answered from the
-// settings alone. Their replies are the original's, to the byte. An error is for
+// handlers carry out the words that are no setting, and answer those that are not
+// answered from the settings alone. Their replies are the original's, to the byte. An error is for
 // the log; the peer gets what was written.
 var handlers = map[string]func(*daemon, context.Context, question) error{
 	"close":      (*daemon).closeConnection,
@@ -223,7 +223,12 @@ func (d *daemon) closeConnection(_ context.Context, q question) error {
 
 // idlers tells how many connections for no client there are, and how many are wanted.
 func (d *daemon) idlers(_ context.Context, q question) error {
-	fmt.Fprintf(q.w, "Idlers: %d/%d\n", d.proxy.Stats(q.Service).Idlers, d.state.View().Service(q.Service).Idlers)
+	s := d.state.View().Service(q.Service)
+	if s == nil { // asked about, and not there
+		q.w.WriteString(q.Reply(d.state.View(), d.local.Load()))
+		return nil
+	}
+	fmt.Fprintf(q.w, "Idlers: %d/%d\n", d.proxy.Stats(q.Service).Idlers, s.Idlers)
 	return nil
 }
 
