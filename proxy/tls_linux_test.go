@@ -442,6 +442,54 @@ func (s *safe) passes() {
 	}
 }
 
+// TestTLSFilesOfAName is about what else may lie beside a name's certificate.
+func TestTLSFilesOfAName(t *testing.T) {
+	s := newSafe(t, Options{}, backend(t, loopback, echo))
+	dir := filepath.Join(s.dir, "names")
+	os.Mkdir(dir, 0o700)
+	for _, name := range []string{"own.example.com", "else.example.com"} {
+		leaf := s.root.leaf(name)
+		file(t, dir, name+".crt", leaf.pem())
+		file(t, dir, name+".key", leaf.keyPEM())
+	}
+	general, special := authority(t, "general", nil), authority(t, "special", nil)
+	s.text(state.OptTLSCAFile, file(t, s.dir, "ca.pem", general.pem()))
+	file(t, dir, "own.example.com.ca", special.pem())
+	file(t, dir, "own.example.com.ocsp", staple(t, "of the name"))
+	s.text(state.OptTLSSNIPath, dir)
+	s.set(state.OptTLSClient, state.Int(int(state.ClientCertificateRequired)))
+	for _, c := range []struct {
+		name  string
+		by    *issuer
+		taken bool
+	}{
+		{"own.example.com", special, true},
+		{"own.example.com", general, false},
+		{"else.example.com", general, true},
+		{"else.example.com", special, false},
+	} {
+		pair := c.by.leaf("client").pair()
+		cfg := s.client()
+		cfg.ServerName = c.name
+		cfg.MaxVersion = tls.VersionTLS12 // where the handshake ends with the server's word
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		conn, err := s.try(cfg)
+		if (err == nil) != c.taken {
+			t.Errorf("%s, a client of another authority %v: %v", c.name, !c.taken, err)
+		}
+		if err != nil {
+			continue
+		}
+		want := ""
+		if c.by == special {
+			want = string(staple(t, "of the name"))
+		}
+		if got := string(conn.ConnectionState().OCSPResponse); got != want {
+			t.Errorf("%s: got the staple %q, want %q", c.name, got, want)
+		}
+	}
+}
+
 func TestTLSFilesAreReadAgain(t *testing.T) {
 	s := newSafe(t, Options{}, backend(t, loopback, echo))
 	s.text(state.OptTLSOCSP, file(t, s.dir, "ocsp", staple(t, "first")))
