@@ -3,6 +3,7 @@
 package process
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -43,6 +44,26 @@ func TestControlSocket(t *testing.T) {
 	d.ends(0)
 	if _, err := os.Stat(d.control); !os.IsNotExist(err) {
 		t.Errorf("socket after the end: %v", err)
+	}
+}
+
+func TestSocketsBelongToConnections(t *testing.T) {
+	t.Parallel()
+	d := place(t)
+	d.backend(0)
+	d.start("{listen}", "{a}")
+	d.hold(2)
+	d.hold(3)
+	settled()
+	var slot, state, down, up int
+	told := d.ask("connection 1")
+	if _, err := fmt.Sscanf(told, "Connection %d:\nstate = %d\ndownfd = %d, upfd = %d\n", &slot, &state, &down, &up); err != nil || slot != 1 {
+		t.Fatalf("connection 1: %q, %v", told, err)
+	}
+	for _, fd := range []int{down, up} {
+		if got, want := d.ask(fmt.Sprintf("socket %d", fd)), fmt.Sprintf("Socket %d belongs to connection 1\n", fd); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
