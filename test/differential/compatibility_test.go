@@ -3,11 +3,15 @@
 package differential
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+
+	"pen/internal/config"
 )
 
 const compatibility = "../../docs/compatibility.md"
@@ -71,7 +75,7 @@ func TestDifferencesAreListed(t *testing.T) {
 
 var sessionName = regexp.MustCompile("session `([a-z0-9-]+)`")
 
-// TestShownByExists looks up every test that the document names.
+// TestShownByExists looks up every test that the document names, and every row.
 func TestShownByExists(t *testing.T) {
 	text, err := os.ReadFile(compatibility)
 	if err != nil {
@@ -82,25 +86,104 @@ func TestShownByExists(t *testing.T) {
 			t.Errorf("session %s: %v", m[1], err)
 		}
 	}
-	for _, m := range regexp.MustCompile("script `([a-z0-9-]+)`").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range scriptName.FindAllStringSubmatch(string(text), -1) {
 		if _, err := os.Stat("../process/testdata/script/" + m[1] + ".txtar"); err != nil {
 			t.Errorf("script %s: %v", m[1], err)
 		}
 	}
-	sources := ""
-	for _, pattern := range []string{"*_test.go", "../process/*_test.go", "../../proxy/*_test.go", "../../internal/*/*_test.go", "../../vip/*_test.go", "../../cluster/*_test.go", "../../state/*_test.go", "../../direct/*_test.go", "../../cmd/*/*_test.go", "../*/*_test.go"} {
-		paths, _ := filepath.Glob(pattern)
-		for _, path := range paths {
-			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sources += string(b)
-		}
-	}
-	for _, m := range regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1) {
-		if !strings.Contains(sources, "func "+m[1]+"(") {
+	there := tests(t)
+	for _, m := range testName.FindAllStringSubmatch(string(text), -1) {
+		if !there[m[1]] {
 			t.Errorf("test %s is named in the document, but is not there", m[1])
 		}
 	}
+	listed := rows(t)
+	for _, m := range rowName.FindAllStringSubmatch(string(text), -1) {
+		if _, ok := listed[m[1]]; !ok {
+			t.Errorf("row %s is named in the document, but is not there", m[1])
+		}
+	}
 }
+
+var (
+	scriptName = regexp.MustCompile("script `([a-z0-9-]+)`")
+	testName   = regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
+	rowName    = regexp.MustCompile(`[|,] row ([A-Za-z0-9-]+)`)
+	function   = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w*)\(`)
+)
+
+// tests are the names of all tests of the module.
+func tests(t *testing.T) map[string]bool {
+	t.Helper()
+	there := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, m := range function.FindAllSubmatch(source, -1) {
+			there[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return there
+}
+
+// features are the parts of the original that the document has to have, by area:
+// how many there are.
+var features = map[string]int{
+	"CL": 11, "CT": 8, "SV": 4, "CF": 6, "SG": 3, "PR": 2, "SL": 23, "ST": 4, "UD": 7, "HT": 5, "TL": 7,
+	"AC": 4, "DS": 4, "TR": 2, "OT": 7, "LG": 5, "WN": 1,
+}
+
+// letters are the options of the original.
+const letters = "ABCDEFGHKLNOPQRSTUWXZabcdefhijlmnopqrstuwx"
+
+// TestEveryFeatureHasItsRow goes through features, options and words. A row names
+// what shows it.
+func TestEveryFeatureHasItsRow(t *testing.T) {
+	text, err := os.ReadFile(compatibility)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{}
+	for area, n := range features {
+		for i := range n {
+			want["## Feature by feature"] = append(want["## Feature by feature"], area+strconv.Itoa(i+1))
+		}
+	}
+	for _, letter := range letters {
+		want["## Option by option"] = append(want["## Option by option"], "`-"+string(letter)+"`")
+	}
+	for _, w := range config.Words() {
+		want["## Command by command"] = append(want["## Command by command"], "`"+w.Name+"`")
+	}
+	for heading, ids := range want {
+		_, part, ok := strings.Cut(string(text), heading)
+		if !ok {
+			t.Fatalf("%s has no %q", compatibility, heading)
+		}
+		part, _, _ = strings.Cut(part, "\n## ")
+		shown := map[string]string{}
+		for _, m := range row.FindAllStringSubmatch(part, -1) {
+			if _, twice := shown[m[1]]; twice && m[1] != "---" && m[1] != "word" {
+				t.Errorf("%s: %s has two rows", heading, m[1])
+			}
+			shown[m[1]] = m[2]
+		}
+		for _, id := range ids {
+			switch by, ok := shown[id]; {
+			case !ok:
+				t.Errorf("%s: there is no row of %s", heading, id)
+			case !shows.MatchString(by):
+				t.Errorf("%s: the row of %s names nothing that shows it", heading, id)
+			}
+		}
+	}
+}
+
+// shows is what a row may rest on.
+var shows = regexp.MustCompile("(session|script) `|`(Test|Fuzz)[A-Z]|all sessions")
