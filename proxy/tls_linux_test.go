@@ -103,6 +103,24 @@ func TestTLSCarriesBytesBothWays(t *testing.T) {
 	}
 }
 
+// TestTLSSlowReaderHoldsUpTheServer is about memory: what nobody reads is not taken.
+func TestTLSSlowReaderHoldsUpTheServer(t *testing.T) {
+	want := random(32 << 20)
+	s := newSafe(t, Options{}, backend(t, loopback, func(c duplex) { c.Write(want); c.CloseWrite(); io.Copy(io.Discard, c) }))
+	c := s.connect(s.client())
+	eventually(t, "the server is held up", func() bool {
+		before := s.Servers("")[0].Received
+		time.Sleep(50 * time.Millisecond)
+		return before > 0 && before == s.Servers("")[0].Received
+	})
+	if got := s.Servers("")[0].Received; got >= uint64(len(want)) {
+		t.Errorf("all %d bytes were taken, and nobody has read one", got)
+	}
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes, %v, want all %d", len(got), err, len(want))
+	}
+}
+
 func TestTLSOnAUnixSocket(t *testing.T) {
 	s := newSafe(t, Options{}, backend(t, loopback, echo))
 	s.listen(filepath.Join(s.dir, "sock"))
