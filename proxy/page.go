@@ -40,15 +40,15 @@ func (c *netConn) present() {
 	if idle := idleOf(f.settings.Load()); idle > 0 {
 		_ = conn.SetDeadline(time.Now().Add(idle))
 	}
-	buf := netBuffers.Get().(*netBuffer)
-	defer netBuffers.Put(buf)
-	n, _ := conn.Read(buf[:])
-	f.credit(&c.trial, c.client, 0, uint64(n))
-	if n == 0 {
+	in := newIntake(conn, false)
+	defer in.release()
+	said, _ := in.read()
+	f.credit(&c.trial, c.client, 0, uint64(len(said)))
+	if len(said) == 0 {
 		return
 	}
-	c.note(ofClient, buf[:n])
-	c.read[ofClient].Add(uint64(n))
+	c.note(ofClient, said)
+	c.read[ofClient].Add(uint64(len(said)))
 	c.blame(ServerClosed)
 	c.sent.Add(uint64(len(page)))
 	if _, err := io.WriteString(conn, page); err != nil {
