@@ -44,6 +44,8 @@ type daemon struct {
 	control *control.Server // nil: no control port
 	renewal *renewer
 
+	heard <-chan os.Signal // signals; see hear
+
 	supervisor *supervisor // nil: no service manager listens
 
 	line    *config.CommandLine

@@ -2,9 +2,15 @@
 
 package daemon
 
-import "context"
+import (
+	"context"
+	"os"
+)
 
-// signals has nothing to wait for: this system has no signals of the kind.
+// hear hears nothing: this system has no signals of the kind.
+func hear() (heard <-chan os.Signal, end func()) { return nil, func() {} }
+
+// signals has nothing to wait for.
 func (d *daemon) signals(ctx context.Context) error {
 	<-ctx.Done()
 	return nil

@@ -9,17 +9,22 @@ import (
 	"syscall"
 )
 
-// signals acts on signals until ctx ends. TERM and INT are not among them: main
-// ends the context for those.
-func (d *daemon) signals(ctx context.Context) error {
+// hear takes signals from now on, until end. It comes before anything is opened: a
+// signal that nobody has asked for ends the process, and who sees a port open may
+// send one. TERM and INT are not among them: main ends the context for those.
+func hear() (heard <-chan os.Signal, end func()) {
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	defer signal.Stop(c)
+	return c, func() { signal.Stop(c) }
+}
+
+// signals acts on signals until ctx ends.
+func (d *daemon) signals(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case s := <-c:
+		case s := <-d.heard:
 			d.signal(ctx, s)
 		}
 	}

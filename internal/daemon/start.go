@@ -96,7 +96,9 @@ func preview(line *config.CommandLine, file startFile) (foreground, listening bo
 func run(ctx context.Context, c Config, file startFile, starter *starter) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	d := &daemon{end: end, line: c.Line, version: c.Version, journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
+	heard, deaf := hear()
+	defer deaf()
+	d := &daemon{heard: heard, end: end, line: c.Line, version: c.Version, journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
 	d.log = d.journal.log
 	d.supervisor = newSupervisor(d.log)
 	d.logs = newLogs(d.log, c.Stderr, d.ownFile)
