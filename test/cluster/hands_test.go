@@ -115,7 +115,11 @@ var meddlings = []meddling{
 			}) {
 				t.Error("nobody else takes the address")
 			}
-			if why := s.why(t, holder); !strings.Contains(why, "no interface eth0 for "+lab.VIP.String()) {
+			var why string
+			if !rig.Eventually(rig.Patience, func() bool {
+				why = s.why(t, holder)
+				return strings.Contains(why, "no interface eth0 for "+lab.VIP.String())
+			}) {
 				t.Errorf("the node without its interface says %q", why)
 			}
 			must(t, holder.Remake())
