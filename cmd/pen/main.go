@@ -12,6 +12,7 @@ import (
 	"pen/cluster"
 	"pen/internal/config"
 	"pen/internal/daemon"
+	"pen/internal/winservice"
 	"pen/vip"
 )
 
@@ -31,7 +32,15 @@ func main() {
 	}
 	// Whoever reads the log may go; the service stays.
 	signal.Ignore(syscall.SIGPIPE)
-	os.Exit(run(os.Args[1:]))
+	status, err := runService(os.Args[1:])
+	if errors.Is(err, winservice.ErrNotStarted) {
+		status, err = run(os.Args[1:]), nil
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "run as a service:", err)
+		status = failed
+	}
+	os.Exit(status)
 }
 
 func run(args []string) int {
@@ -54,6 +63,8 @@ func run(args []string) int {
 		return genkey(os.Stdout)
 	case line.Release:
 		return release(line)
+	case line.Install != nil:
+		return install(ctx, line.Install)
 	case line.Completion != "":
 		return complete(line.Completion)
 	case line.Check:

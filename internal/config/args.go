@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"pen/state"
@@ -19,9 +20,10 @@ type CommandLine struct {
 	JSON       bool
 	Help       bool
 	Version    bool
-	Genkey     bool   // print a new cluster key
-	Release    bool   // take away what a killed process has left
-	Completion string // a shell
+	Genkey     bool          // print a new cluster key
+	Release    bool          // take away what a killed process has left
+	Completion string        // a shell
+	Install    *Installation // of a service of Windows; nil: none is asked for
 
 	positional []Statement
 }
@@ -35,6 +37,11 @@ type arguments struct {
 	debug   int
 	errs    Errors
 	misuse  bool // one of errs is about the options themselves
+
+	windows bool
+	before  string   // the letters in front of the option that is carried out, in its word
+	taken   bool     // the word that is read asked for an installation
+	stored  []string // the words that did not
 }
 
 // UsageError is a command line that is no command line of pen. Mistakes in words
@@ -46,23 +53,18 @@ type UsageError struct{ Errors }
 // *UsageError, or Errors when only the words of long options are wrong. Addresses
 // that are wrong are found later, by Planner.Plan.
 func ParseArgs(args []string) (*CommandLine, error) {
-	a := arguments{CommandLine: &CommandLine{}, rest: args, service: state.DefaultService}
+	return parseArgs(args, runtime.GOOS == "windows")
+}
+
+func parseArgs(args []string, windows bool) (*CommandLine, error) {
+	a := arguments{CommandLine: &CommandLine{}, rest: args, service: state.DefaultService, windows: windows}
 	for len(a.rest) > 0 {
-		arg := a.rest[0]
-		a.rest = a.rest[1:]
-		switch {
-		case arg == "--":
-			a.words = append(a.words, a.rest...)
-			a.rest = nil
-		case strings.HasPrefix(arg, "--"):
-			a.long(arg[2:])
-		case len(arg) > 1 && arg[0] == '-':
-			a.bundle(arg[1:])
-		default:
-			a.words = append(a.words, arg)
-		}
+		left := a.rest
+		a.next()
+		a.store(left[:len(left)-len(a.rest)])
 	}
 	a.positionals()
+	a.installation()
 	if a.JSON && !a.Check {
 		a.misused("--json", "is only for --check")
 	}
@@ -73,6 +75,23 @@ func ParseArgs(args []string) (*CommandLine, error) {
 		return nil, &UsageError{a.errs}
 	}
 	return a.CommandLine, a.errs.orNil()
+}
+
+// next reads a word, and the value that belongs to it.
+func (a *arguments) next() {
+	arg := a.rest[0]
+	a.rest = a.rest[1:]
+	switch {
+	case arg == "--":
+		a.words = append(a.words, a.rest...)
+		a.rest = nil
+	case strings.HasPrefix(arg, "--"):
+		a.long(arg[2:])
+	case len(arg) > 1 && arg[0] == '-':
+		a.bundle(arg[1:])
+	default:
+		a.words = append(a.words, arg)
+	}
 }
 
 // misused is a mistake after which the usage text helps.

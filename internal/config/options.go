@@ -46,7 +46,7 @@ var letters = []option{
 	{'e', "SERVER", "server of last resort", specOption("emergency")},
 	{'f', "", "stay in the foreground", flagOption("foreground")},
 	{'h', "", "first choice by a hash of the client's address", flagOption("hash")},
-	{'i', "NAME", "", lacking("Windows only")},
+	{'i', "NAME", "install a service of Windows that keeps the other words", installOption},
 	{'j', "DIR", "run in this directory as the root", textOption("chroot")},
 	{'l', "FILE|HOST:PORT", "write down what clients send", textOption("log")},
 	{'m', "N", "clients accepted in one go [100]", atLeastOption("accept_max", 1, "multi_accept")},
@@ -57,7 +57,7 @@ var letters = []option{
 	{'r', "", "choose a server for each connection, without memory", flagOption("roundrobin")},
 	{'s', "", "stubborn: no other server when the first choice fails", flagOption("stubborn")},
 	{'t', "SECONDS", "how long a server may take to accept [3]", timeoutOption},
-	{'u', "USER", "run as this user", textOption("user")},
+	{'u', "USER", "run as this user; on Windows: remove the service of this name", userOption},
 	{'w', "FILE", "status file in HTML", textOption("web_stats")},
 	{'x', "N", "connections at once [500]", connectionsOption},
 }
@@ -91,6 +91,7 @@ func (a *arguments) bundle(text string) {
 			}
 			value, a.rest = a.rest[0], a.rest[1:]
 		}
+		a.before = text[:i]
 		a.run(o, value)
 		return
 	}

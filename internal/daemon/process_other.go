@@ -12,7 +12,7 @@ import (
 
 // background is for systems with Unix processes.
 func background(context.Context) error {
-	return fmt.Errorf("run in the background: %w here; use -f", errors.ErrUnsupported)
+	return fmt.Errorf("run in the background: %w here; use -f, or install a service with -i NAME", errors.ErrUnsupported)
 }
 
 // starter reports to stderr; see the one for Unix.

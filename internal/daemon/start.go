@@ -21,6 +21,12 @@ type Config struct {
 	Version string
 	Stdout  io.Writer // replies of -O and of the file
 	Stderr  io.Writer // the log in the foreground
+
+	// Stay serves in this process whatever the command line says of the foreground:
+	// who has started it watches it.
+	Stay bool
+	// Serving is called when all is open, once; nil: nobody waits for it.
+	Serving func()
 }
 
 // Run does what the command line asks until ctx, a signal or the control port
@@ -36,6 +42,7 @@ func Run(ctx context.Context, c Config) error {
 	file := readStart(c.Line.Local.File)
 	if !starter.waited() {
 		foreground, listening := preview(c.Line, file)
+		foreground = foreground || c.Stay
 		switch {
 		case !listening:
 			return ErrNothingToDo
@@ -107,7 +114,7 @@ func run(ctx context.Context, c Config, file startFile, starter *starter) error 
 		return err
 	}
 	d.adopt(plan.Local)
-	return d.open(ctx, plan, starter)
+	return d.open(ctx, plan, starter, c.Serving)
 }
 
 // firstPlan works out the settings that command line and file ask for. Replies
@@ -145,7 +152,7 @@ func (d *daemon) firstFile(file startFile) ([]config.Statement, error) {
 
 // open opens everything in the order of the original's start, serves, and takes
 // everything down in reverse.
-func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) (err error) {
+func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter, serving func()) (err error) {
 	local := d.local.Load()
 	who, err := d.account(local.User)
 	if err != nil {
@@ -206,6 +213,9 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	}
 	if err := d.detach(starter); err != nil {
 		return err
+	}
+	if serving != nil {
+		serving()
 	}
 	return d.serve(ctx)
 }
