@@ -13,6 +13,7 @@ type Local struct {
 	ASCII      bool // traffic dumps as text
 	Debug      int
 	Control    string // as given: [host:]port or a path; empty: no control port
+	Metrics    string // [host:]port for Prometheus; empty: none
 	User       string
 	Chroot     string
 	PidFile    string
