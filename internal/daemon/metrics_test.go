@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +98,38 @@ func TestFallbackMetrics(t *testing.T) {
 	})
 	p.Out = "was removed"
 	figures(t, "out", measured(t, p, standing{}), map[string]float64{"pen_cluster_is_member": 0, "pen_cluster_holder[mode:fallback]": 0})
+}
+
+// TestGuideHasEveryClusterSeries, and no other.
+func TestGuideHasEveryClusterSeries(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := three()
+	p.Alone = &alonePicture{}
+	var set metrics.Set
+	p.measure(&set, standing{})
+	var b strings.Builder
+	if _, err := set.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	families, err := metricstest.Parse(b.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{"pen_cluster_moves_total": true} // a row of counters
+	for _, name := range regexp.MustCompile(`pen_cluster_[a-z_]+`).FindAllString(string(guide), -1) {
+		if families[name] == nil && !told[name] {
+			t.Errorf("the guide has %s, which is not there", name)
+		}
+		told[name] = true
+	}
+	for name := range families {
+		if !told[name] {
+			t.Errorf("the guide does not have %s", name)
+		}
+	}
 }
 
 // TestMembersWithOneName are two series all the same.

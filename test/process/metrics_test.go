@@ -102,6 +102,15 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("counters has %s, the metrics do not", name)
 		}
 	}
+	guide, err := os.ReadFile("../../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range m {
+		if strings.HasPrefix(name, "pen_server_") && !strings.Contains(string(guide), "`"+name+"`") {
+			t.Errorf("the guide does not have %s", name)
+		}
+	}
 	if got := d.ask("metrics"); got != port+"\n" {
 		t.Errorf("metrics is %q", got)
 	}
