@@ -197,8 +197,8 @@ func (p *picture) measure(set *metrics.Set, self standing) {
 	p.measureMembers(add)
 }
 
-// measureMembers tells of each member as this node sees it. Names are the
-// machines', and two may have one: the id tells them apart.
+// measureMembers tells of each member as this node sees it. One that was never
+// heard has neither name nor id: the address tells them apart.
 func (p *picture) measureMembers(add func(metrics.Kind, string, string, float64, ...metrics.Label)) {
 	alive, listed := 0, 0
 	for i := range p.Members {
@@ -207,7 +207,7 @@ func (p *picture) measureMembers(add func(metrics.Kind, string, string, float64,
 		if m.Alive {
 			alive++
 		}
-		labels := []metrics.Label{{Name: "member", Value: m.Name}, {Name: "id", Value: m.ID.String()}}
+		labels := []metrics.Label{{Name: "member", Value: p.nameOf(m)}, {Name: "address", Value: m.Addr.String()}}
 		add(metrics.Gauge, "member_alive", "Whether this node hears a member.", truth(m.Alive), labels...)
 		add(metrics.Gauge, "member_eligible", "Whether a member could hold the address.", truth(m.Eligible), labels...)
 		if m.Role != "absent" {

@@ -35,7 +35,7 @@ func parsed(t *testing.T, set *metrics.Set) map[string]float64 {
 	for name, f := range families {
 		for _, s := range f.Samples {
 			delete(s.Labels, "cluster")
-			delete(s.Labels, "id")
+			delete(s.Labels, "address")
 			series := name
 			if len(s.Labels) > 0 {
 				series += strings.TrimPrefix(fmt.Sprint(s.Labels), "map")
@@ -132,10 +132,19 @@ func TestGuideHasEveryClusterSeries(t *testing.T) {
 	}
 }
 
-// TestMembersWithOneName are two series all the same.
-func TestMembersWithOneName(t *testing.T) {
+// TestEachMemberHasASeries, also if they have one name, or were never heard.
+func TestEachMemberHasASeries(t *testing.T) {
 	p := three()
 	p.Members[2].Name = p.Members[0].Name
+	eachMemberHasASeries(t, p)
+	for i := range p.Members {
+		p.Members[i].Name, p.Members[i].ID = "", cluster.ID{}
+	}
+	eachMemberHasASeries(t, p)
+}
+
+func eachMemberHasASeries(t *testing.T, p *picture) {
+	t.Helper()
 	var set metrics.Set
 	p.measure(&set, standing{})
 	var b strings.Builder
