@@ -25,11 +25,14 @@ func filter(addrs []netip.Addr, tarpit bool) []bpf.Instruction {
 	accept, reject := bpf.RetConstant{Val: longest}, bpf.RetConstant{Val: 0}
 	f := []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1}, reject,
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+		reject,
 		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: lastOfOurs, SkipFalse: 1}, reject,
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: lastOfOurs, SkipFalse: 1},
+		reject,
 		bpf.LoadAbsolute{Off: 12, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherTypeARP, SkipTrue: 1}, accept,
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherTypeARP, SkipTrue: 1},
+		accept,
 	}
 	four, six := family4(addrs, tarpit), family6(addrs, tarpit)
 	f = append(f,

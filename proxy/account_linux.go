@@ -74,7 +74,7 @@ func (l *loop) tell(c *conn, a *account) {
 func (c *conn) cause() Cause {
 	d, u := &c.half[clientSide], &c.half[serverSide]
 	switch {
-	case c.phase == phaseHeader:
+	case c.phase == phaseHeader, c.phase == phasePage:
 		return ClientLeft
 	case c.server == nil:
 		return c.trial.cause()

@@ -137,7 +137,7 @@ func TestAServerThatSpeaksFirstHasTheHeader(t *testing.T) {
 		return []string{backend(t, loopback, func(c duplex) {
 			b := make([]byte, len("PROXY "))
 			io.ReadFull(c, b)
-			io.WriteString(c, string(b))
+			c.Write(b)
 			io.Copy(io.Discard, c)
 		})}
 	}

@@ -189,6 +189,7 @@ func (p *Proxy) Configure(v *state.View) error {
 		for _, l := range open {
 			p.engine.serve(l, f)
 		}
+		f.idlers.look()
 	}
 	for name, f := range before {
 		if after[name] == f {
@@ -213,6 +214,7 @@ func (p *Proxy) Configure(v *state.View) error {
 func (p *Proxy) configured(f *front, v *state.View, s *state.Service) *front {
 	if f == nil || f.id != s.ID {
 		f = &front{service: newService(p.log, p.opts.Propose, s)}
+		f.idlers.news = make(chan struct{}, 1)
 		f.memory.clock, f.herald.clock = p.opts.Clock, p.opts.Clock
 	}
 	f.configure(v, s, p.lists)

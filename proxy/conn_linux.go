@@ -52,6 +52,7 @@ const (
 	phaseHeader        // waits for the header that says for whom the client comes
 	phaseStarved       // waits for a descriptor to connect with
 	phaseBusy          // waits for room in the backlog of a server on a Unix socket
+	phasePage          // has no server: waits for the client to say something, see page
 	phaseConnecting
 	phaseOpen
 	phaseClosing // one side broke; what came from it is still delivered
@@ -129,10 +130,17 @@ func (l *loop) welcome(ln *listener, f *front, fd int32) {
 // enter looks for a server for a client of whom we know who he is. early is what he
 // has sent already, as far as it was read.
 func (l *loop) enter(c *conn, e ends, early []byte) {
-	c.trial = c.front.begin(c.client, e.client.Port(), l.clock)
 	if a := l.accounts.at(c.place); a != nil {
 		a.port = e.client.Port()
 	}
+	if len(early) > 0 && l.dump != DumpOff {
+		l.note(c, clientSide, early)
+	}
+	if c.front.settings.Load().Dummy {
+		l.present(c, len(early))
+		return
+	}
+	c.trial = c.front.begin(c.client, e.client.Port(), l.clock)
 	n := 0
 	if len(early) > 0 || c.front.announces() {
 		n = l.prepare(c, e, early)
@@ -157,6 +165,9 @@ func (l *loop) taste(c *conn, n int) {
 	h := &c.half[clientSide]
 	if n < tasteSize && l.onRequest == nil {
 		if m, _ := recv(h.fd, l.buf[n:tasteSize]); m > 0 {
+			if l.dump != DumpOff {
+				l.note(c, clientSide, l.buf[n:n+m])
+			}
 			h.read += uint64(m)
 			n += m
 		}
@@ -473,6 +484,9 @@ func (c *conn) stats() ConnStats {
 	}
 	if c.phase >= phaseOpen {
 		s.State = StateConnected
+	}
+	if c.phase == phasePage {
+		s.State = statePage
 	}
 	if c.half[serverSide].is(ended) {
 		s.State |= StateServerClosed

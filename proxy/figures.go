@@ -49,6 +49,8 @@ type ConnStats struct {
 	Client      int // slot in the client table; -1: none
 	Server      int // index of the server
 
+	Idler bool // kept open for no client
+
 	client netip.Addr
 }
 
@@ -62,6 +64,7 @@ type ServiceStats struct {
 	Accepted   uint64
 	Refused    map[string]uint64 // clients turned away, by reason
 	Handshakes int               // of TLS, under way
+	Idlers     int               // connections that are kept open for no client
 	Reset      uint64            // clients reset because this node stands by
 	Failovers  uint64            // connections that moved on to another server
 	Opaque     uint64            // connects that left from another address than the client's, against transparent
@@ -127,10 +130,17 @@ func (p *Proxy) Connections(service string) []ConnStats {
 	}
 	conns := p.engine.connections(f)
 	for i := range conns {
-		conns[i].Client = f.memory.slot(conns[i].client)
+		conns[i].known(f.memory)
 	}
 	slices.SortFunc(conns, func(a, b ConnStats) int { return a.Slot - b.Slot })
 	return conns
+}
+
+// known finds the client in the table.
+func (c *ConnStats) known(m *memory) {
+	if !c.Idler {
+		c.Client = m.slot(c.client)
+	}
 }
 
 // Connection returns the connection in a slot; that of a free slot is zero but
@@ -145,7 +155,7 @@ func (p *Proxy) Connection(service string, slot int) (ConnStats, bool) {
 		return ConnStats{}, false
 	}
 	if c, ok := p.engine.connection(f, slot); ok {
-		c.Client = f.memory.slot(c.client)
+		c.known(f.memory)
 		return c, true
 	}
 	return ConnStats{Slot: slot, DownFD: -1, UpFD: -1}, true
@@ -167,6 +177,7 @@ func (p *Proxy) Stats(service string) ServiceStats {
 		Current:      int(f.current.Load()),
 		Accepted:     f.accepted.Load(),
 		Refused:      f.refusalCounts(),
+		Idlers:       int(f.idlers.open.Load()),
 		Reset:        f.cut.Load(),
 		Failovers:    f.failovers.Load(),
 		Opaque:       f.opaque.Load(),

@@ -136,11 +136,6 @@ type answerHead struct {
 	last    kind // of the field before
 }
 
-// resting tells whether nothing of an answer is there.
-func (f *follower) resting() bool {
-	return f.stage == inHead && f.size == 0 && len(f.line) == 0
-}
-
 // follow looks at what the server has sent. True: the connection carries another
 // protocol from somewhere in it on.
 func (f *follower) follow(b []byte) bool {

@@ -28,6 +28,7 @@ type loop struct {
 	now   time.Time  // when this turn began
 	clock state.Time // the same
 	tick  tick       // the same
+	dump  Dump       // how traffic is dumped in this turn
 
 	conns    slab
 	flows    flows
@@ -208,6 +209,7 @@ func (l *loop) look() {
 	l.tick = l.engine.tickAt(l.now)
 	w := l.engine.opts.watching()
 	l.onRequest, l.onVisit = w.Request, w.Visit
+	l.dump = l.engine.opts.dumping()
 }
 
 // patience returns how long the loop may wait for events; negative: as long as

@@ -37,13 +37,16 @@ type netEngine struct {
 
 	headTime time.Duration // as the constant, less in tests
 
-	// freedOne and ended are called when there may be a place again at a service, and
-	// when a connection has gone. nil: the listeners here are told, and nobody. carryOn
+	// freedOne, began and ended are called when there may be a place again at a service,
+	// when a connection has begun that no listener has accepted, and when any has gone. nil: the listeners here are told, and nobody. carryOn
 	// is for a connection of which nothing has to be understood any more; it tells
 	// whether somebody else carries it on. nil: nobody.
 	freedOne func(*front)
+	began    func() // a connection that nobody has accepted
 	ended    func()
 	carryOn  func(*netConn) bool
+
+	ready chan struct{} // closed when it serves for the first time
 
 	mu        sync.Mutex // guards the rest
 	ctx       context.Context
@@ -65,6 +68,7 @@ func newNetEngine(log *slog.Logger, opts *Options) *netEngine {
 	return &netEngine{
 		log: log, opts: opts, standing: opts.Standby,
 		listeners: map[*netListener]bool{}, conns: map[*netConn]bool{},
+		ready: make(chan struct{}),
 		inUse: new(atomic.Int64), turns: make(reckoning, runtime.NumCPU()), headTime: headTime,
 	}
 }
@@ -84,6 +88,7 @@ func (e *netEngine) begin(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ctx = ctx
+	close(e.ready)
 	for ln := range e.listeners {
 		e.start(ln)
 	}
@@ -121,7 +126,9 @@ func (e *netEngine) standBy() {
 	e.mu.Lock()
 	e.standing = true
 	for c := range e.conns {
-		c.front.cut.Add(1)
+		if !c.idler {
+			c.front.cut.Add(1)
+		}
 		c.blame(NodeStandsBy)
 		c.reset()
 	}

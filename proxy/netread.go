@@ -94,7 +94,7 @@ func (in *intake) readRaw() error {
 // tryRead tells whether there was something, or an error.
 func (in *intake) tryRead(fd uintptr) bool {
 	in.take()
-	if in.n, in.err = readFD(fd, in.room()); in.err == syscall.EAGAIN {
+	if in.n, in.err = readFD(fd, in.room()); errors.Is(in.err, syscall.EAGAIN) {
 		in.release()
 		return false
 	}

@@ -25,6 +25,7 @@ type netConn struct {
 	slot      int        // number of the connection within its service
 	trial     trial
 	datagrams bool
+	idler     bool               // has no client
 	cancel    context.CancelFunc // ends a connect under way
 	bare      net.Conn           // the client's, without TLS
 	account   netAccount
@@ -37,6 +38,7 @@ type netConn struct {
 	side   [2]net.Conn
 	server *server // being connected to or connected; nil: none
 	open   bool    // the server has answered
+	page   bool    // the client gets the page, see present
 	ended  [2]bool // sides whose stream has ended
 	closed bool
 	moved  bool        // a loop has it now, with all that it had
@@ -90,6 +92,13 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 		})
 		return
 	}
+	if !c.datagrams && f.settings.Load().Dummy {
+		e.work.Go(func() {
+			defer c.end()
+			c.present()
+		})
+		return
+	}
 	now := e.opts.Clock.At(time.Now())
 	c.trial = f.begin(client, port, now)
 	tg, ok := f.next(&c.trial, client, now)
@@ -115,6 +124,10 @@ func (c *netConn) receive(ctx context.Context, t *terminator, heads *state.HTTP,
 		return nil
 	}
 	if t != nil && !c.terminate(ctx, t) {
+		return nil
+	}
+	if c.front.settings.Load().Dummy {
+		c.present()
 		return nil
 	}
 	relay = c.relay
@@ -154,7 +167,9 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 				f.connected(tg.server, now)
 			}
 			c.account.connected = c.account.since(time.Now())
-			c.announce(conn)
+			if !c.idler {
+				c.announce(conn)
+			}
 			c.engine.freed(f)
 			c.active.Store(int64(time.Since(origin)))
 			c.rest()
@@ -167,7 +182,9 @@ func (c *netConn) connect(ctx context.Context, tg target, ok bool) bool {
 			return false
 		case scarce(err):
 			f.abandon(tg.server)
-			f.lost.Add(1)
+			if !c.idler {
+				f.lost.Add(1)
+			}
 			c.blame(NoResources)
 			return false
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -219,6 +236,7 @@ func (c *netConn) pump(from int) {
 			if c.datagrams && from == ofServer && c.read[from].Load() == 0 {
 				c.front.answered(c.server, c.engine.opts.Clock.At(time.Now()))
 			}
+			c.note(from, data)
 			c.read[from].Add(uint64(n))
 			c.active.Store(int64(time.Since(origin)))
 			if from == ofClient {
@@ -336,6 +354,9 @@ func (c *netConn) close() {
 // rest closes c if it has been idle for too long, or else sets the timer for
 // when it will have been.
 func (c *netConn) rest() {
+	if c.idler {
+		return
+	}
 	idle := idleOf(c.front.settings.Load())
 	left := time.Until(origin.Add(time.Duration(c.active.Load()) + idle))
 	c.mu.Lock()
@@ -380,6 +401,9 @@ func (c *netConn) end() {
 	f.slots.give(c.slot)
 	e.refund(f)
 	e.remove(c)
+	if c.idler {
+		f.idlers.forgotten(c)
+	}
 	if e.ended != nil {
 		e.ended()
 	}
@@ -396,7 +420,9 @@ func (c *netConn) credit() {
 	client, server, sent := c.read[ofClient].Load(), c.read[ofServer].Load(), c.sent.Load()
 	c.server.sent.Add(client - c.paid.client)
 	c.server.received.Add(server - c.paid.server)
-	c.front.credit(&c.trial, c.client, sent-c.paid.sent, client-c.paid.client)
+	if !c.idler {
+		c.front.credit(&c.trial, c.client, sent-c.paid.sent, client-c.paid.client)
+	}
 	c.paid.client, c.paid.server, c.paid.sent = client, server, sent
 }
 
@@ -406,15 +432,21 @@ func (c *netConn) stats() ConnStats {
 	defer c.mu.Unlock()
 	s := ConnStats{
 		Slot: c.slot, DownFD: descriptor(c.bare), UpFD: descriptor(c.side[ofServer]),
-		Client: -1, Server: state.None, State: StateConnecting, client: c.client,
+		Client: -1, Server: state.None, State: StateConnecting, Idler: c.idler, client: c.client,
+	}
+	if c.idler {
+		s.PendingDown = 0
 	}
 	s.PendingDown = -int(c.sent.Load()) // first, so that it is never ahead
 	s.PendingDown += int(c.read[ofServer].Load())
 	if c.server != nil {
 		s.Server = c.server.index
 	}
-	if c.open {
+	switch {
+	case c.open:
 		s.State = StateConnected
+	case c.page:
+		s.State = statePage
 	}
 	if c.ended[ofServer] {
 		s.State |= StateServerClosed

@@ -59,6 +59,7 @@ type Options struct {
 	Propose func(context.Context, state.Command) (state.Result, error)
 
 	watch *atomic.Pointer[Watch] // who is told; see Proxy.Watch
+	dump  *atomic.Uint32         // a Dump; nil: never
 }
 
 // Proxy is the data plane of one process. All its methods are safe at once from
@@ -96,6 +97,8 @@ type front struct {
 	settings atomic.Pointer[state.Settings]
 	secure   atomic.Pointer[terminator] // nil: clients talk plain
 
+	idlers idlers
+
 	shaking handshakes
 	spurned [spurnedReasons]atomic.Uint64 // clients who did not come through the handshake, or said not for whom they come
 	unheard atomic.Int64                  // clients whose header has not come
@@ -130,6 +133,7 @@ var mute = slog.New(slog.DiscardHandler)
 func New(opts Options) *Proxy {
 	opts.Virtual = distinct(opts.Virtual)
 	opts.watch = newWatching()
+	opts.dumps()
 	if opts.Log == nil {
 		opts.Log = mute
 	}
@@ -173,12 +177,14 @@ func (p *Proxy) start(f *front) {
 	ctx, stop := context.WithCancel(p.base)
 	f.stop = stop
 	p.keepers.Go(func() { f.run(ctx) })
+	p.keepers.Go(func() { p.keepIdlers(ctx, f) })
 }
 
 // Drain stops accepting clients and returns when no connection is left or ctx
 // has ended. Connections that stand are not touched.
 func (p *Proxy) Drain(ctx context.Context) {
 	p.closeListeners()
+	p.lookAtIdlers()
 	p.engine.idle(ctx)
 }
 

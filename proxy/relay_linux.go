@@ -39,6 +39,8 @@ func (l *loop) happened(c *conn, side int, events uint32) {
 		l.relay(c)
 	case c.phase == phaseHeader && events&unix.EPOLLERR == 0:
 		l.hear(c)
+	case c.phase == phasePage:
+		l.page(c, 0)
 	case side == clientSide:
 		if events&unix.EPOLLERR != 0 {
 			l.close(c) // the client has gone before it had a server
@@ -103,7 +105,7 @@ func (l *loop) pump(c *conn, side int) bool {
 			return true
 		}
 		var n int
-		if src.is(bulk) && (l.onRequest == nil || side == serverSide) {
+		if src.is(bulk) && l.dump == DumpOff && (l.onRequest == nil || side == serverSide) {
 			n = l.splice(c, src, dst)
 		} else {
 			n = l.copy(c, src, dst)
@@ -120,6 +122,9 @@ func (l *loop) copy(c *conn, src, dst *half) int {
 	if n <= 0 {
 		src.stop(n, err)
 		return 0
+	}
+	if l.dump != DumpOff {
+		l.note(c, c.sideOf(src), l.buf[:n])
 	}
 	src.read += uint64(n)
 	c.active = l.tick

@@ -9,3 +9,6 @@ type (
 )
 
 func newEngine(p *Proxy) *engine { return newNetEngine(p.log, &p.opts) }
+
+// relays returns what serves with goroutines.
+func (e *netEngine) relays() *netEngine { return e }

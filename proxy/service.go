@@ -193,6 +193,11 @@ func (s *service) choose(p *plan, client netip.Addr, port uint16, now state.Time
 	if p.RoundRobin {
 		q.port = port
 	}
+	return s.draw(p, q, now)
+}
+
+// draw makes the choice that q asks for.
+func (s *service) draw(p *plan, q question, now state.Time) int {
 	at := func(i int) candidate {
 		seat := &p.seats[i]
 		return candidate{

@@ -8,6 +8,7 @@ package proxy
 func (p *Proxy) Serve() {
 	p.engine.takeOver()
 	p.lookAtTickets()
+	p.lookAtIdlers()
 }
 
 // serving tells whether clients are accepted.

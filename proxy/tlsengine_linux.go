@@ -18,10 +18,14 @@ func newSecure(e *engine) *netEngine {
 	s := newNetEngine(e.log, e.opts)
 	s.inUse = &e.inUse
 	s.freedOne = e.freed
+	s.began = func() { e.conns.Add(1) }
 	s.ended = e.closed
 	s.carryOn = e.carryOn
 	return s
 }
+
+// relays returns the half of the engine that serves with goroutines.
+func (e *engine) relays() *netEngine { return e.secure }
 
 // freed looks after the clients who wait for a place at f, after a goroutine has
 // given one back: the first loop takes in as many as there are places for.

@@ -78,7 +78,7 @@ func (w *wire) readNow(b []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := w.readSocket(b, false)
-	if err == syscall.EAGAIN {
+	if errors.Is(err, syscall.EAGAIN) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	return n, err
@@ -106,7 +106,7 @@ func (w *wire) readSocket(b []byte, wait bool) (int, error) {
 
 func (w *wire) tryRead(fd uintptr) bool {
 	w.got, w.bad = readFD(fd, w.buf)
-	return w.bad != syscall.EAGAIN || !w.waits
+	return !errors.Is(w.bad, syscall.EAGAIN) || !w.waits
 }
 
 // gathered is a few records: what is read at once, and what TLS adds.

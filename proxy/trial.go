@@ -20,7 +20,11 @@ type trial struct {
 	tries  uint8   // servers tried, 255 at most
 	sticky bool    // the first choice was the server that the client had
 	full   bool    // a server was passed over because it has all that it may have
+	idler  bool    // there is no client, see idlers
 }
+
+// noClient stands for the client of an idler.
+var noClient netip.Addr
 
 // stage is how far a trial has come.
 type stage uint8
@@ -77,6 +81,13 @@ func (s *service) opening(client netip.Addr, port uint16, known, slot int, now s
 	return t
 }
 
+// beginIdler makes the first choice for an idler: whoever's turn it is.
+func (s *service) beginIdler(now state.Time) trial {
+	p := s.plan.Load()
+	at := s.draw(p, question{method: byTurn}, now)
+	return trial{slot: -1, at: int16(at), known: state.None, idler: true}
+}
+
 // bars tells whether there is nothing for the client here, whatever he says.
 func (s *service) bars(client netip.Addr) bool {
 	p := s.plan.Load()
@@ -100,14 +111,16 @@ func (s *service) next(t *trial, client netip.Addr, now state.Time) (target, boo
 	for t.advance(p) {
 		if seat := p.seat(int(t.at)); seat != nil && p.admits(seat, t, client, now) {
 			s.pending.Add(1)
-			if t.tries > 0 {
+			if t.tries > 0 && !t.idler {
 				s.failovers.Add(1)
 			}
 			t.tries = max(t.tries, t.tries+1)
 			return target{server: seat.server, source: p.Source}, true
 		}
 	}
-	s.refused[t.why].Add(1)
+	if !t.idler {
+		s.refused[t.why].Add(1)
+	}
 	return target{}, false
 }
 
@@ -138,7 +151,7 @@ func (t *trial) advance(p *plan) bool {
 		return true
 	}
 	t.stage, t.at = exhausted, state.Emergency
-	return p.emergency != nil
+	return p.emergency != nil && !t.idler
 }
 
 // admits tells whether the server may be tried for the client, and takes a
@@ -167,7 +180,7 @@ func (p *plan) admits(seat *seat, t *trial, client netip.Addr, now state.Time) b
 func (s *service) attempting(t *trial, v *server, client netip.Addr, now state.Time) {
 	v.attempts.Add(1)
 	s.current.Store(int32(v.index))
-	if int(t.known) != v.index {
+	if int(t.known) != v.index && !t.idler {
 		t.known = int16(v.index)
 		s.memory.put(bare(client), v.index, now)
 	}

@@ -105,6 +105,9 @@ func (l *loop) connectFlow(c *conn, v *server) (int32, errno) {
 // forward sends a datagram to the server of a flow. False: the server is known
 // to be away, the flow is over, and the datagram has not been sent.
 func (l *loop) forward(c *conn, data []byte) bool {
+	if l.dump != DumpOff {
+		l.note(c, clientSide, data)
+	}
 	_, err := send(c.half[serverSide].fd, data)
 	switch {
 	case err == 0:
@@ -172,6 +175,9 @@ func (l *loop) answer(c *conn) {
 	}
 	ln := fl.listener
 	for i := range n {
+		if l.dump != DumpOff {
+			l.note(c, serverSide, p.data(i))
+		}
 		c.half[serverSide].read += uint64(p.in[i].n)
 	}
 	_, dropped := p.reply(ln.socks[l.index], n, &fl.name, fl.size, p.leaveFrom(fl.key.local, ln.domain))

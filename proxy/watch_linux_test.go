@@ -143,7 +143,7 @@ func TestVisitsTellHowTheyEnded(t *testing.T) {
 
 		p.apply(state.Set{Option: state.OptIdle, Value: state.Int(1)})
 		part <- echo
-		c = p.dial()
+		p.dial()
 		if v := p.seen.ends(Idle); v.First != 0 || v.Total < time.Second {
 			t.Errorf("got %+v", v)
 		}

@@ -62,6 +62,8 @@ const (
 	OptHTTP        Option = 41
 	OptForwarded   Option = 42
 	OptTransparent Option = 43
+	OptDummy       Option = 44
+	OptIdlers      Option = 45
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -143,6 +145,8 @@ var options = [...]option{
 	OptHTTP:        toggle("http", func(t target) *bool { return &t.HTTP.Heads }),
 	OptForwarded:   choice("http_forwarded", func(t target) *Forwarded { return &t.HTTP.Forwarded }, "remove", "append", "keep"),
 	OptTransparent: toggle("transparent", func(t target) *bool { return &t.Transparent }),
+	OptDummy:       toggle("dummy", func(t target) *bool { return &t.Dummy }),
+	OptIdlers:      number("idlers", func(t target) *int { return &t.Idlers }, nil),
 }
 
 func toggle(name string, field func(target) *bool) option {

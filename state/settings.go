@@ -88,6 +88,8 @@ type Settings struct {
 	DirectLink string
 	Tarpit     int // list of addresses that nobody has and that seem to be there; NoList: none
 	HTTP       HTTP
+	Dummy      bool // clients get the test page instead of a server
+	Idlers     int  // connections to servers that are kept open for nobody; <= 0: none
 }
 
 // ProxyHeader is a version of the PROXY protocol.

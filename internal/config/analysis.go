@@ -148,7 +148,7 @@ func covers(a, b netip.Addr) bool {
 }
 
 func (a *analysis) servers(s *state.Service) {
-	if len(s.Servers) == 0 && s.Listen.Text != "" && !a.broken {
+	if len(s.Servers) == 0 && s.Listen.Text != "" && !a.broken && !s.Dummy {
 		a.odd(place{s.Name, "listen", 0}, "no servers: clients will be closed")
 	}
 	type target struct {
@@ -272,6 +272,16 @@ func (a *analysis) modes(s *state.Service) {
 	_, said := a.places[place{s.Name, "hash", 0}]
 	if s.Hash != state.HashOff && (s.Weight || s.Prio) && (said || !a.Local.Clustered()) {
 		a.odd(place{s.Name, "hash", 0}, "hash has no effect while weight or prio is on")
+	}
+	if at := (place{s.Name, "dummy", 0}); s.Dummy && s.Protocol == state.UDP {
+		a.odd(at, "dummy has no effect on datagrams")
+	} else if s.Dummy && len(s.Servers) > 0 {
+		a.odd(at, "clients get the test page of dummy, and no server")
+	}
+	if at := (place{s.Name, "idlers", 0}); s.Idlers > 0 && s.Protocol == state.UDP {
+		a.odd(at, "idlers has no effect on datagrams")
+	} else if most := s.ConnMax / 2; s.Idlers > most {
+		a.odd(at, "idlers %d: no more than %d are made, half of conn_max", s.Idlers, most)
 	}
 	if s.Timeout < 1 {
 		a.odd(place{s.Name, "timeout", 0}, "timeout %d: no server can accept in time", s.Timeout)

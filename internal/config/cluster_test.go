@@ -48,6 +48,7 @@ func TestWordsOfACluster(t *testing.T) {
 no geoip_db
 no access_log
 access_log_format logfmt
+no abort_on_error
 cluster shop
 cluster_key keys/cluster.key
 peers 10.0.0.11:prio=5 10.0.0.12 10.0.0.13:7951:witness [2001:db8::14]:witness 2001:db8::15

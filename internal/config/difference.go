@@ -95,7 +95,6 @@ func globalLines(v *state.View) []settingLine {
 		geo = "no geoip_db"
 	}
 	return []settingLine{
-
 		{fmt.Sprint("control_acl ", v.Global.ControlACL), "control_acl"},
 		{fmt.Sprint("drain_timeout ", v.Global.DrainTimeout), "drain_timeout"},
 		{geo, "geoip_db"},

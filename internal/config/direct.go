@@ -82,11 +82,6 @@ func tarpitWord(w Word) Word {
 // Direct tells whether the servers of a service answer clients themselves.
 func Direct(s *state.Service) bool { return s.DirectLink != "" }
 
-// everyPort tells whether a listen address is one without a port.
-func everyPort(l state.Listen) bool {
-	return l.Addr.IsValid() && l.Addr.Port() == 0
-}
-
 // direct looks at a service whose servers answer clients themselves, and at one that has
 // what only such a service needs.
 func (a *analysis) direct(s *state.Service) {
@@ -151,7 +146,7 @@ func (a *analysis) overlap(s, other *state.Service) bool {
 	if !one.IsValid() || !two.IsValid() || one.Port() != 0 && two.Port() != 0 || one.Port() == two.Port() {
 		return one == two && one.IsValid()
 	}
-	return !(Direct(s) && Direct(other)) && (covers(one.Addr(), two.Addr()) || covers(two.Addr(), one.Addr()) || other.Listen.Bare() && a.isVIP(one.Addr()))
+	return (!Direct(s) || !Direct(other)) && (covers(one.Addr(), two.Addr()) || covers(two.Addr(), one.Addr()) || other.Listen.Bare() && a.isVIP(one.Addr()))
 }
 
 func (a *analysis) directServer(s *state.Service, i int) {

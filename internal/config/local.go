@@ -11,18 +11,20 @@ type Local struct {
 	Foreground bool
 	AllowExit  bool // -X: the control port may end the process
 	ASCII      bool // traffic dumps as text
-	Debug      int
-	Control    string // as given: [host:]port or a path; empty: no control port
-	Metrics    string // [host:]port for Prometheus; empty: none
-	User       string
-	Chroot     string
-	PidFile    string
-	DataDir    string // empty: the state is kept in memory only
-	WebStats   string // HTML status file
-	Log        string // request log: a file or HOST:PORT, see NetworkLog
-	AccessLog  string // a file, LogToStderr or LogToSyslog
-	AccessJSON bool   // instead of logfmt
-	File       string // -F
+	// AbortOnError has the process end with a core file when a part of it fails.
+	AbortOnError bool
+	Debug        int
+	Control      string // as given: [host:]port or a path; empty: no control port
+	Metrics      string // [host:]port for Prometheus; empty: none
+	User         string
+	Chroot       string
+	PidFile      string
+	DataDir      string // empty: the state is kept in memory only
+	WebStats     string // HTML status file
+	Log          string // request log: a file or HOST:PORT, see NetworkLog
+	AccessLog    string // a file, LogToStderr or LogToSyslog
+	AccessJSON   bool   // instead of logfmt
+	File         string // -F
 
 	// Filed has what files said about settings that matter only at start
 	// (control, user, ...): the line, by word. Write saves those and no others:

@@ -1,17 +1,11 @@
 package config
 
-import (
-	"pen/state"
-)
-
 // missingWords are parts of the original that this version does not have. Their
 // "off" form is accepted, so that a file that the original wrote loads; turning
 // one on is an error. After them come words that never had or no longer have an
 // effect.
 var missingWords = []Word{
-	missing("dummy", true, "the test page is not part of this version"),
 	missing("peek", true, "looking into the first data was never finished and is left out"),
-	answering(missing("idlers", false, "idle connections in advance are not part of this version", text("N")), "Idlers: 0/0\n"),
 
 	{
 		Name: "ssl_client_renegotiation_interval", Kind: KindIgnored, Args: []Arg{{Name: "SECONDS", Type: TypeInt, Min: minInt, Max: maxInt}},
@@ -22,7 +16,6 @@ var missingWords = []Word{
 	ignored("kqueue", "as epoll"),
 	ignored("poll", "as epoll"),
 	ignored("select", "as epoll"),
-	noAlso(ignored("abort_on_error", "there is nothing to dump")),
 	unknownToControl(noAlso(ignored("block", "sockets do not block"))),
 	unknownToControl(noAlso(ignored("delayed_forward", "there is no delay"))),
 }
@@ -35,13 +28,13 @@ func missing(name string, no bool, reason string, args ...Arg) Word {
 		Name: name, Kind: KindUnavailable, No: no, Bare: len(args) == 0, Args: args,
 		Help: reason, reason: reason,
 		check: func(s *Statement) *Error {
-			if turnsOff(s) {
+			if s.No {
 				return nil
 			}
 			return &Error{Pos: s.Pos, What: s.Word.Name + ": " + reason}
 		},
 		refuse: func(s *Statement) *Reply {
-			if turnsOff(s) || len(s.Args) == 0 && s.Word.reply != nil {
+			if s.No {
 				return nil
 			}
 			r := refused("%s: %s", s.Word.Name, reason)
@@ -49,32 +42,6 @@ func missing(name string, no bool, reason string, args ...Arg) Word {
 			return r
 		},
 	}
-}
-
-// turnsOff tells whether a statement asks for what is there anyway.
-func turnsOff(s *Statement) bool {
-	if s.No {
-		return true
-	}
-	if len(s.Args) == 0 {
-		return false
-	}
-	switch s.Word.Name {
-	case "idlers":
-		return atoi(s.Args[0].Text) <= 0
-	}
-	return false
-}
-
-// answering is for words that can be asked without an argument.
-func answering(w Word, text string) Word {
-	w.reply = func(s *Statement, _ *state.View, _ *Local) string {
-		if s.No {
-			return ""
-		}
-		return text
-	}
-	return w
 }
 
 func ignored(name, help string) Word {

@@ -36,10 +36,10 @@ var letters = []option{
 	{'W', "", "first choice by weight", flagOption("weight")},
 	{'X', "", "let the control port end pen with exit", flagOption("allow_exit")},
 	{'Z', "", "no effect any more", notice("TLS 1.2 and 1.3 are spoken by the book; -Z does nothing")},
-	{'a', "", "no effect: this version dumps no traffic", flagOption("ascii")},
+	{'a', "", "dump traffic (see -d) as text", flagOption("ascii")},
 	{'b', "SECONDS", "how long a failed server is left alone [30]", intOption("blacklist")},
 	{'c', "N", "clients to remember [2048]", intOption("clients_max")},
-	{'d', "", "log more", func(a *arguments, _ string) {
+	{'d', "", "log more; given three times, all traffic", func(a *arguments, _ string) {
 		a.debug++
 		a.add("debug", number64(a.debug))
 	}},

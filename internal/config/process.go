@@ -10,7 +10,8 @@ import (
 
 // processWords are settings of this process alone.
 var processWords = []Word{
-	switchWord("ascii", func(l *Local) *bool { return &l.ASCII }, "no effect: this version dumps no traffic (option -a)"),
+	switchWord("ascii", func(l *Local) *bool { return &l.ASCII }, "dump traffic, which debug 3 does, as text instead of hexadecimal numbers (option -a)"),
+	switchWord("abort_on_error", func(l *Local) *bool { return &l.AbortOnError }, "end with the stacks of all goroutines and a core file when pen itself fails"),
 	{
 		Name: "debug", Kind: KindLocal,
 		Args:  []Arg{{Name: "LEVEL", Type: TypeInt, Min: minInt, Max: maxInt}},

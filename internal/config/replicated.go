@@ -88,6 +88,15 @@ func idleWord(w Word) Word {
 	return w
 }
 
+// idlersWord tells what is wanted alone. On the control port the daemon answers,
+// who knows how many there are.
+func idlersWord(w Word) Word {
+	w.reply = func(s *Statement, v *state.View, _ *Local) string {
+		return fmt.Sprintf("Idlers: 0/%d\n", settings(s, v).Idlers)
+	}
+	return w
+}
+
 func fastcloseOps(s *Statement, _ *environment) ([]state.Op, error) {
 	side := state.FastcloseOff
 	for i, word := range fastcloses {

@@ -85,6 +85,8 @@ var trafficWords = []Word{
 		ops:    fastcloseOps,
 		refuse: fastcloseRefuse,
 	},
+	onOff(state.OptDummy, "answer each client with a test page, without any server"),
+	idlersWord(number(state.OptIdlers, count(minInt, maxInt), "connections to servers that are kept open for no client")),
 	onOff(state.OptNoDelay, "send small pieces at once (TCP_NODELAY)"),
 	onOff(state.OptKeepalive, "let the kernel probe idle connections to servers (SO_KEEPALIVE)"),
 	onOff(state.OptTransparent, "connect to servers from the client's address"),

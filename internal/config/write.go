@@ -28,6 +28,7 @@ func Write(w io.Writer, v *state.View, l Local, now time.Time) error {
 	out.text("geoip_db", v.Global.GeoIPDB)
 	out.text("access_log", l.AccessLog)
 	out.line("access_log_format %s", accessFormat(&l))
+	out.flag("abort_on_error", l.AbortOnError)
 	for _, s := range v.Services {
 		if s.Name == state.DefaultService {
 			continue
@@ -179,6 +180,8 @@ func (w writer) beyond(s *state.Service) {
 	w.line("backlog %d", s.Backlog)
 	w.flag("keepalive", s.Keepalive)
 	w.flag("transparent", s.Transparent)
+	w.flag("dummy", s.Dummy)
+	w.line("idlers %d", s.Idlers)
 	source := ""
 	if s.Source.IsValid() {
 		source = s.Source.String()

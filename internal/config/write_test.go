@@ -62,13 +62,13 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 		}
 	}
 	for _, o := range []state.Option{
-		state.OptRoundRobin, state.OptWeight, state.OptPrio, state.OptStubborn, state.OptNoDelay, state.OptKeepalive, state.OptTransparent,
+		state.OptRoundRobin, state.OptWeight, state.OptPrio, state.OptStubborn, state.OptNoDelay, state.OptKeepalive, state.OptTransparent, state.OptDummy,
 	} {
 		put(o, state.Bool(rapid.Bool().Draw(t, o.String())))
 	}
 	for _, o := range []state.Option{
 		state.OptTimeout, state.OptBlacklist, state.OptTracking, state.OptPendingMax, state.OptAcceptMax, state.OptBacklog, state.OptIdle,
-		state.OptClientACL,
+		state.OptClientACL, state.OptIdlers,
 	} {
 		put(o, state.Int(number.Draw(t, o.String())))
 	}
@@ -135,7 +135,7 @@ func TestWhatIsWrittenReadsBackAsTheSameState(t *testing.T) {
 			t.Fatalf("%v", r.Err)
 		}
 		local := Local{
-			ASCII: rapid.Bool().Draw(t, "ascii"), Debug: number.Draw(t, "debug"), Foreground: true, User: "nobody",
+			ASCII: rapid.Bool().Draw(t, "ascii"), AbortOnError: rapid.Bool().Draw(t, "abort"), Debug: number.Draw(t, "debug"), Foreground: true, User: "nobody",
 			WebStats: rapid.SampledFrom([]string{"", "/run/pen.html"}).Draw(t, "web_stats"),
 			Filed:    map[string]string{"user": "user nobody", "foreground": "foreground"},
 		}

@@ -68,6 +68,8 @@ func (d *daemon) serviceRows(service string, t tally) {
 	if v.Transparent {
 		t.count("transparent_failed", s.Opaque, "Connects that left from this machine's address, against transparent.")
 	}
+	t.level("idlers", s.Idlers, "Connections to servers that are kept open for no client.")
+	t.level("idlers_wanted", max(v.Idlers, 0), "Connections to servers that shall be kept open for no client.")
 	t.count("connections_reset", s.Reset, "Connections ended because this node stopped holding the address.")
 	if v.Protocol == state.UDP {
 		t.count("flows_evicted", s.Evicted, "Flows of UDP that ended for others because there was no place.")

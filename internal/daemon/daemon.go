@@ -102,7 +102,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	case <-ctx.Done():
 		d.supervisor.enter(phaseStopping, "stopping")
 		d.leave(parts)
-	case <-parts.Done(): // a part failed
+	case <-parts.Done():
+		d.failed(context.Cause(parts))
 	}
 	stop()
 	return group.Wait()
@@ -286,6 +287,10 @@ func marks(op state.Op) bool {
 func (d *daemon) adopt(l config.Local) {
 	d.local.Store(&l)
 	d.journal.debug(l.Debug)
+	trace(l.AbortOnError)
+	if d.proxy != nil {
+		d.proxy.Dump(dumpOf(&l))
+	}
 }
 
 // carryOut makes one statement come true. The error is a *config.Refused where

@@ -10,6 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode"
+
+	"pen/internal/config"
+	"pen/proxy"
 )
 
 // levelOf is the least level that is logged when debug has been asked for so
@@ -17,6 +20,17 @@ import (
 // slog.LevelDebug, -dd what lies four below.
 func levelOf(debug int) slog.Level {
 	return slog.LevelInfo - slog.Level(4*max(debug, 0))
+}
+
+// dumpOf is how traffic is dumped: from debug 3 on.
+func dumpOf(l *config.Local) proxy.Dump {
+	switch {
+	case l.Debug < 3:
+		return proxy.DumpOff
+	case l.ASCII:
+		return proxy.DumpText
+	}
+	return proxy.DumpHex
 }
 
 // journal is where the process logs to. It begins with a writer, in the

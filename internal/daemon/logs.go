@@ -186,7 +186,7 @@ func openLogFile(name string) (spool.Target, error) {
 		case came <- opened{to, err}:
 		case <-late:
 			if err == nil {
-				to.Close()
+				_ = to.Close() // nothing was written
 			}
 		}
 	}()
@@ -203,7 +203,7 @@ func openLogFile(name string) (spool.Target, error) {
 func (o *opening) discard() {
 	for _, t := range o.fresh {
 		if t.to != nil {
-			t.to.Close()
+			_ = t.to.Close() // nothing was written
 		}
 	}
 	o.fresh = nil

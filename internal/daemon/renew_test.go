@@ -279,10 +279,12 @@ func TestLookUpsHaveBounds(t *testing.T) {
 		for z.lookups.Load() < 200 {
 			time.Sleep(time.Second)
 		}
+		z.pass(renewRound)
+		z.mu.Lock()
+		defer z.mu.Unlock()
 		if z.most > renewAtOnce {
 			t.Errorf("%d at once, want at most %d", z.most, renewAtOnce)
 		}
-		z.pass(renewRound)
 		if z.busy != 0 {
 			t.Errorf("%d still under way", z.busy)
 		}

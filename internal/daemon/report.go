@@ -66,6 +66,9 @@ func (r *report) html(w io.Writer) error {
 	fmt.Fprintf(b, "<h2>Active connections</h2>Number of connections: %d max, %d used, %d last<p>", r.stats.Max, r.stats.Used, r.stats.Last)
 	htmlHead(b, "connection", "downfd", "upfd", "pending data down", "pending data up", "client", "server")
 	for _, c := range r.connections {
+		if c.Idler {
+			continue // as the original, which counts them
+		}
 		htmlRow(b, strconv.Itoa(c.Slot), strconv.Itoa(c.DownFD), strconv.Itoa(c.UpFD), strconv.Itoa(c.PendingDown),
 			strconv.Itoa(c.PendingUp), strconv.Itoa(c.Client), strconv.Itoa(c.Server))
 	}
@@ -107,8 +110,10 @@ func (r *report) beyond() (all []extra) {
 	}
 	if r.service.Protocol == state.UDP {
 		all = append(all, extra{title: "Datagrams", figures: []figure{
-			{"flows_evicted", r.stats.Evicted}, {"datagrams_dropped", r.stats.Spilled},
-			{"refused_full", r.stats.Refused["full"]}, {"refused_flood", r.stats.Refused["flood"]},
+			{"flows_evicted", r.stats.Evicted},
+			{"datagrams_dropped", r.stats.Spilled},
+			{"refused_full", r.stats.Refused["full"]},
+			{"refused_flood", r.stats.Refused["flood"]},
 		}})
 	}
 	return all

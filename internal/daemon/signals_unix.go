@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 )
 
@@ -40,7 +39,7 @@ func (d *daemon) signal(ctx context.Context, s os.Signal) {
 	case syscall.SIGUSR2:
 		// As the original: stop at once and leave a core file, where the system
 		// keeps any. Go adds the stacks.
-		debug.SetTraceback("crash")
+		trace(true)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
 	}
 }

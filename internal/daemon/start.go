@@ -178,6 +178,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter) 
 	d.proxy = proxy.New(d.traffic(plan))
 	d.direct = direct.New(direct.Options{Log: d.log, Allowed: d.passing})
 	d.logs.follow(d.proxy.Watch)
+	d.proxy.Dump(dumpOf(local))
 	defer d.closePorts()
 	if err := d.openPorts(ctx, seed, local, who); err != nil {
 		return err

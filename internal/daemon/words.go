@@ -26,8 +26,8 @@ type question struct {
 	force bool // `cluster force` stood before it
 }
 
-// handlers carry out the words that are neither a setting nor answered from the
-// settings alone. Their replies are the original's, to the byte. An error is for
+// handlers carry out the words that are no setting, and answer those that are not
+// answered from the settings alone. Their replies are the original's, to the byte. An error is for
 // the log; the peer gets what was written.
 var handlers = map[string]func(*daemon, context.Context, question) error{
 	"close":      (*daemon).closeConnection,
@@ -35,6 +35,7 @@ var handlers = map[string]func(*daemon, context.Context, question) error{
 	"connection": (*daemon).connection,
 	"counters":   (*daemon).counters,
 	"exit":       (*daemon).exit,
+	"idlers":     (*daemon).idlers,
 	"include":    (*daemon).includeWord,
 	"recent":     (*daemon).recent,
 	"reload":     (*daemon).reloadWord,
@@ -74,10 +75,6 @@ func (d *daemon) obey(ctx context.Context, q question) error {
 	if q.Word.PerService && q.Word.Kind == config.KindRead && d.state.View().Service(q.Service) == nil {
 		return refuse(q.w, fmt.Errorf("there is no service %s; the word services tells which there are", q.Service))
 	}
-	if handle := handlers[q.Word.Name]; handle != nil {
-		d.settle(ctx)
-		return handle(d, ctx, q)
-	}
 	if q.Word.Kind == config.KindReplicated || q.Word.Kind == config.KindLocal {
 		err := d.carryOut(ctx, q.by, q.Statement, q.force)
 		if refused, ok := errors.AsType[*config.Refused](err); ok {
@@ -87,6 +84,10 @@ func (d *daemon) obey(ctx context.Context, q question) error {
 		if err != nil {
 			return refuse(q.w, err)
 		}
+	}
+	if handle := handlers[q.Word.Name]; handle != nil {
+		d.settle(ctx)
+		return handle(d, ctx, q)
 	}
 	q.w.WriteString(q.Reply(d.state.View(), d.local.Load()))
 	return nil
@@ -217,6 +218,17 @@ func (d *daemon) closeConnection(_ context.Context, q question) error {
 	}
 	fmt.Fprintf(q.w, "Forcibly closing connection %d\n", n)
 	d.proxy.CloseConnection(q.Service, n)
+	return nil
+}
+
+// idlers tells how many connections for no client there are, and how many are wanted.
+func (d *daemon) idlers(_ context.Context, q question) error {
+	s := d.state.View().Service(q.Service)
+	if s == nil { // asked about, and not there
+		q.w.WriteString(q.Reply(d.state.View(), d.local.Load()))
+		return nil
+	}
+	fmt.Fprintf(q.w, "Idlers: %d/%d\n", d.proxy.Stats(q.Service).Idlers, s.Idlers)
 	return nil
 }
 

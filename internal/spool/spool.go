@@ -105,7 +105,7 @@ func (s *Spool) Put(line []byte) bool {
 // the patience: so the lines of both are in order unless a disk hangs.
 func (s *Spool) Run(before *Spool, patience time.Duration) {
 	defer close(s.done)
-	defer s.to.Close()
+	defer func() { _ = s.to.Close() }() // every write was looked at
 	if before != nil {
 		late := time.NewTimer(patience)
 		select {

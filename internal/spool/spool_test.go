@@ -240,7 +240,7 @@ func TestAStreamStaysOpen(t *testing.T) {
 	}
 	finish(t, s)
 	go w.Close()
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v, want the end", err)
 	}
 }

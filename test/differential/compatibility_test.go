@@ -88,7 +88,7 @@ func TestShownByExists(t *testing.T) {
 		}
 	}
 	sources := ""
-	for _, pattern := range []string{"*_test.go", "../process/*_test.go", "../../proxy/*_test.go", "../../direct/*_test.go", "../direct/*_test.go", "../../internal/config/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "../process/*_test.go", "../../proxy/*_test.go", "../../internal/*/*_test.go", "../../vip/*_test.go", "../../cluster/*_test.go", "../../state/*_test.go", "../../direct/*_test.go", "../../cmd/*/*_test.go", "../*/*_test.go"} {
 		paths, _ := filepath.Glob(pattern)
 		for _, path := range paths {
 			b, err := os.ReadFile(path)

@@ -19,6 +19,8 @@
 //	fetch via ADDR 2        the same through another address; 2:5001 fixes the port
 //	request 2 "BYTES" ...   what a client sends raw, piece by piece, and all that comes back
 //	hold NAME 2             a connection that stays open
+//	quiet NAME 2            one that says nothing
+//	raw 2 "BYTES"           sends bytes, and all that comes back, quoted as in Go; none: ends his side
 //	open NAME 2             the same without waiting for the answer
 //	say NAME TEXT           a line on it and its answer
 //	tell NAME TEXT          a line without an answer

@@ -4,6 +4,7 @@ package differential
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -166,6 +167,7 @@ func init() {
 		"fetch": (*session).fetch, "hold": (*session).hold, "say": (*session).say,
 		"request": (*session).request,
 		"open":    (*session).open, "answer": (*session).answer, "tell": (*session).tell,
+		"raw": (*session).raw, "quiet": (*session).quiet,
 		"finish": (*session).finish, "drop": (*session).drop, "gone": (*session).gone,
 		"refuse": each((*rig.Backend).Refuse), "stop": each((*rig.Backend).Stop),
 		"mute": each((*rig.Backend).Mute), "up": each((*rig.Backend).Start),
@@ -430,6 +432,41 @@ func (x *session) open(args string) (string, error) {
 	return x.tell(name + " hi")
 }
 
+// quiet is a client who says nothing.
+func (x *session) quiet(args string) (string, error) {
+	name, client, _ := strings.Cut(args, " ")
+	c, err := rig.Dial(source(client), x.block.Listen())
+	if err != nil {
+		return "", fate(err)
+	}
+	x.held[name] = c
+	return "", nil
+}
+
+// raw sends bytes as they are, and tells to the byte what comes back. Who sends
+// none ends his side.
+func (x *session) raw(args string) (string, error) {
+	client, text, _ := strings.Cut(args, " ")
+	said, err := strconv.Unquote(text)
+	if err != nil {
+		return "", err
+	}
+	c, err := rig.Dial(source(client), x.block.Listen())
+	if err != nil {
+		return "", fate(err)
+	}
+	defer c.Close()
+	if said == "" {
+		got, err := c.Rest()
+		return strconv.Quote(got) + "\n", silent(err)
+	}
+	if _, err := io.WriteString(c, said); err != nil {
+		return "", fate(err)
+	}
+	got, err := io.ReadAll(c)
+	return strconv.Quote(string(got)) + "\n", silent(err)
+}
+
 func (x *session) tell(args string) (string, error) {
 	name, line, _ := strings.Cut(args, " ")
 	_, err := fmt.Fprintf(x.held[name], "%s\n", line)
@@ -528,10 +565,11 @@ func (x *session) alive(string) (string, error) {
 func (x *session) stdout(string) (string, error)  { return x.pen.Stdout(), nil }
 func (x *session) notices(string) (string, error) { return logless(x.pen.Stderr()), nil }
 
-var logged = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: |time=)`)
+var logged = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: |time=|Error Opening file /usr/share/GeoIP/)`)
 
 // logless is a standard error without the lines of the log, whose wording is
-// each program's own.
+// each program's own, and without what the original's library says where Debian's
+// geoip-database is not installed.
 func logless(text string) string {
 	var out strings.Builder
 	for l := range strings.Lines(text) {

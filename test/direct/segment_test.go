@@ -4,6 +4,7 @@ package direct
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -76,7 +77,7 @@ func answer(name string, c net.Conn) {
 	for {
 		line, err := in.ReadSlice('\n')
 		total += len(line)
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if err != nil {
