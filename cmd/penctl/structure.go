@@ -31,7 +31,7 @@ var structures = map[string]func(reply string) (any, bool){
 
 // texts are the words whose value stays a text, also when it looks like a
 // number.
-var texts = map[string]bool{"control": true, "listen": true, "log": true, "source": true, "web_stats": true}
+var texts = map[string]bool{"control": true, "listen": true, "log": true, "metrics": true, "source": true, "web_stats": true}
 
 // structure makes of a reply what JSON shows of it.
 func structure(words []string, reply string) any {

@@ -71,6 +71,7 @@ func (a *analysis) run(statements []Statement) {
 	a.listeners()
 	a.services()
 	a.control()
+	a.metrics()
 	a.logs()
 	a.fits()
 	for _, s := range statements {
@@ -207,8 +208,11 @@ func (a *analysis) itself(of *state.Service, server *state.Server, at place, wha
 	if of.Protocol == state.UDP {
 		return
 	}
-	if l, ok := a.controlAddress(); ok && reaches(server, l) {
+	if l, ok := ownAddress(a.Local.Control); ok && reaches(server, l) {
 		a.wrong(at, "%s is pen's own control port %s", what, l.Text)
+	}
+	if l, ok := ownAddress(a.Local.Metrics); ok && reaches(server, l) {
+		a.wrong(at, "%s is pen's own port for metrics %s", what, l.Text)
 	}
 }
 
@@ -224,10 +228,9 @@ func reaches(server *state.Server, l state.Listen) bool {
 	return ip == server.IP || (ip.IsUnspecified() && server.IP.IsLoopback() && (ip.Is6() || server.IP.Is4()))
 }
 
-// controlAddress is the control port as far as it can be known without asking:
-// a bare port is on loopback.
-func (a *analysis) controlAddress() (state.Listen, bool) {
-	text := a.Local.Control
+// ownAddress is where this process listens for its operator, as far as it can be
+// known without asking: a bare port is on loopback.
+func ownAddress(text string) (state.Listen, bool) {
 	spec, err := parseListen(text)
 	if text == "" || err != nil {
 		return state.Listen{}, false
@@ -303,33 +306,54 @@ func (a *analysis) specials(s *state.Service) {
 	}
 }
 
-// control finds a control port that everybody could use.
-func (a *analysis) control() {
-	text, at := a.Local.Control, place{"", "control", 0}
+// control finds a control port that everybody could use, or that can not be had.
+func (a *analysis) control() { a.own("control", a.Local.Control) }
+
+// metrics does the same for the port that Prometheus asks.
+func (a *analysis) metrics() {
+	text := a.Local.Metrics
+	if text == "" {
+		return
+	}
+	at := place{"", "metrics", 0}
+	if err := checkPort(text); err != nil {
+		a.wrong(at, "metrics: %v", err)
+		return
+	}
+	a.own("metrics", text)
+	l, ok := ownAddress(text)
+	if other, known := ownAddress(a.Local.Control); ok && known && other.Path() == "" && meet(l, other) {
+		a.wrong(at, "metrics %s is where the control port is", text)
+	}
+}
+
+// own looks at an address at which this process listens for its operator.
+func (a *analysis) own(word, text string) {
+	at := place{"", word, 0}
 	if text == "" {
 		return
 	}
 	if _, err := parseListen(text); err != nil {
-		a.wrong(at, "control: %v", err)
+		a.wrong(at, "%s: %v", word, err)
 		return
 	}
-	l, ok := a.controlAddress()
+	l, ok := ownAddress(text)
 	if !ok || l.Path() != "" {
 		return
 	}
 	if list := a.View.List(a.View.Global.ControlACL); !l.Addr.Addr().IsLoopback() && list != nil && len(list.Entries) == 0 {
-		a.wrong(at, "control %s is open to the network, and control_acl is list %v, which is empty", text, a.View.Global.ControlACL)
+		a.wrong(at, "%s %s is open to the network, and control_acl is list %v, which is empty", word, text, a.View.Global.ControlACL)
 	}
 	for _, s := range a.View.Services {
 		if s.Protocol == state.TCP && slices.ContainsFunc(a.bound(s.Listen), func(other state.Listen) bool { return meet(l, other) }) {
-			a.wrong(at, "control %s is where service %s listens", text, s.Name)
+			a.wrong(at, "%s %s is where service %s listens", word, text, s.Name)
 		}
 	}
 	if a.isVIP(l.Addr.Addr()) {
-		a.wrong(at, "control %s is on a virtual address, which is not always this node's", text)
+		a.wrong(at, "%s %s is on a virtual address, which is not always this node's", word, text)
 	}
 	if a.Local.Clustered() && slices.ContainsFunc(a.Local.Peers, func(p Peer) bool { return meet(l, state.Listen{Text: text, Addr: p.Addr}) }) {
-		a.wrong(at, "control %s is where the nodes of the cluster talk to each other", text)
+		a.wrong(at, "%s %s is where the nodes of the cluster talk to each other", word, text)
 	}
 }
 

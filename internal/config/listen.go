@@ -58,6 +58,20 @@ func parseListen(text string) (listenSpec, error) {
 	return l, nil
 }
 
+// checkPort says why a text is no [HOST:]PORT.
+func checkPort(text string) error {
+	l, err := parseListen(text)
+	switch {
+	case err != nil:
+		return err
+	case l.path != "":
+		return fmt.Errorf("%q is a path", text)
+	case !strings.Contains(text, ":") && strings.Contains(text, "."):
+		return fmt.Errorf("%q has no port", text)
+	}
+	return nil
+}
+
 // maxSocketPath is what fits into sun_path of Linux with its final zero.
 const maxSocketPath = 107
 

@@ -15,6 +15,7 @@ type Local struct {
 	AbortOnError bool
 	Debug        int
 	Control      string // as given: [host:]port or a path; empty: no control port
+	Metrics      string // [host:]port for Prometheus; empty: none
 	User         string
 	Chroot       string
 	PidFile      string

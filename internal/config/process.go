@@ -38,6 +38,7 @@ var processWords = []Word{
 	},
 	startText("control", "[HOST:]PORT|PATH", TypeListen, func(l *Local) *string { return &l.Control },
 		"where commands are waited for; a bare port is on loopback (option -C)"),
+	metricsWord,
 	startText("user", "USER", TypeText, func(l *Local) *string { return &l.User },
 		"run as this user (option -u)"),
 	startText("chroot", "DIR", TypePath, func(l *Local) *string { return &l.Chroot },
@@ -49,6 +50,12 @@ var processWords = []Word{
 	atStart(switchWord("foreground", func(l *Local) *bool { return &l.Foreground }, "stay in the foreground (option -f)")),
 	atStart(switchWord("allow_exit", func(l *Local) *bool { return &l.AllowExit }, "let the control port end pen with exit (option -X)")),
 }
+
+var metricsWord = detailed(
+	startText("metrics", "[HOST:]PORT", TypePort, func(l *Local) *string { return &l.Metrics },
+		"where Prometheus gets the figures of this node; a bare port is on loopback"),
+	"HTTP, at /metrics", "another address needs control_acl, and obeys it",
+)
 
 func setIfGiven(s *Statement, set func(Value)) {
 	if !s.No && len(s.Args) > 0 {
@@ -78,6 +85,12 @@ func startText(name, arg string, t Type, field func(*Local) *string, help string
 		},
 		reply: func(_ *Statement, _ *state.View, l *Local) string { return line(*field(l)) },
 	})
+}
+
+// detailed says more in the help of this word alone.
+func detailed(w Word, more ...string) Word {
+	w.more = more
+	return w
 }
 
 func atStart(w Word) Word {

@@ -217,6 +217,8 @@ func (r *reader) arg(s *Statement, what string, a Arg, w field) Value {
 		}
 	case TypeListen:
 		_, err = parseListen(w.text)
+	case TypePort:
+		err = checkPort(w.text)
 	case TypeServer:
 		var spec ServerSpec
 		spec, err = parseServerStrictly(w.text)

@@ -56,6 +56,7 @@ const (
 	TypeEnum                // one of Among
 	TypePath                // a file name
 	TypeListen              // [HOST:]PORT or the path of a Unix socket
+	TypePort                // [HOST:]PORT
 	TypeServer              // HOST[:PORT[:SOFT[:HARD[:WEIGHT[:PRIO]]]]]
 	TypeHost                // a name or a literal address
 	TypeService             // the name of a service
@@ -188,6 +189,8 @@ func (a Arg) want() string {
 		return "a file name"
 	case TypeListen:
 		return "[HOST:]PORT or a path"
+	case TypePort:
+		return "[HOST:]PORT"
 	case TypeServer:
 		return "HOST[:PORT[:SOFT[:HARD[:WEIGHT[:PRIO]]]]]"
 	case TypeHost:

@@ -14,9 +14,12 @@ import (
 // addresses that are listened on.
 type Address struct {
 	Text string // as written
+	what string // waits there, for errors
 	Path string
 	TCP  []netip.AddrPort
 }
+
+const controlPort = "control port"
 
 // The loopback addresses. ::1 is left out where the machine has no IPv6.
 var loopback = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
@@ -38,22 +41,26 @@ var (
 //
 // A port can be the name of a service. Port 0 is any free one.
 func Resolve(ctx context.Context, text string) (Address, error) {
-	a := Address{Text: text}
+	return resolve(ctx, controlPort, text)
+}
+
+func resolve(ctx context.Context, what, text string) (Address, error) {
+	a := Address{Text: text, what: what}
 	if strings.Contains(text, "/") {
 		a.Path = text
 		return a, nil
 	}
 	host, port, err := split(text)
 	if err != nil {
-		return a, fmt.Errorf("control port %q: %w", text, err)
+		return a, fmt.Errorf("%s %q: %w", what, text, err)
 	}
 	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
 	if err != nil {
-		return a, fmt.Errorf("control port %q: %w", text, err)
+		return a, fmt.Errorf("%s %q: %w", what, text, err)
 	}
 	hosts, err := addresses(ctx, host)
 	if err != nil {
-		return a, fmt.Errorf("control port %q: %w", text, err)
+		return a, fmt.Errorf("%s %q: %w", what, text, err)
 	}
 	for _, h := range hosts {
 		a.TCP = append(a.TCP, netip.AddrPortFrom(h, uint16(number)))
@@ -121,11 +128,15 @@ func (a Address) Local() bool {
 
 // Guard refuses an address that other machines reach, unless an access list
 // with entries stands before it: whoever reaches the control port can send the
-// clients anywhere.
+// clients anywhere, and figures are nobody's business but the operator's.
 func (a Address) Guard(restricted bool) error {
 	if restricted || a.Local() {
 		return nil
 	}
-	return fmt.Errorf("control port %s: other machines reach it, and the list that control_acl names is empty: "+
-		`say who may use it with "acl N permit ADDRESS" and "control_acl N", or use a bare port (loopback only) or the path of a Unix socket`, a.Text)
+	or := "use a bare port (loopback only)"
+	if a.what == controlPort {
+		or += " or the path of a Unix socket"
+	}
+	return fmt.Errorf("%s %s: other machines reach it, and the list that control_acl names is empty: "+
+		`say who may use it with "acl N permit ADDRESS" and "control_acl N", or %s`, a.what, a.Text, or)
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -26,6 +27,27 @@ func (s *Server) open(ctx context.Context) error {
 		l.Close()
 	}
 	return err
+}
+
+// ListenTCP listens for something else by the rules of the control port: the same
+// forms of an address but for a path, and loopback only unless restricted. What
+// waits there is named in errors.
+func ListenTCP(ctx context.Context, what, text string, restricted bool) ([]net.Listener, error) {
+	a, err := resolve(ctx, what, text)
+	if err != nil {
+		return nil, err
+	}
+	if a.Path != "" {
+		return nil, fmt.Errorf("%s %s: expected [HOST:]PORT", what, text)
+	}
+	if err := a.Guard(restricted); err != nil {
+		return nil, err
+	}
+	listeners, err := listenTCP(ctx, a.TCP)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, text, err)
+	}
+	return listeners, nil
 }
 
 // listenTCP listens on each address. Of several, those that this machine does

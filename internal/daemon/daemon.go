@@ -25,6 +25,7 @@ import (
 	"pen/direct"
 	"pen/internal/config"
 	"pen/internal/control"
+	"pen/internal/metrics"
 	"pen/proxy"
 	"pen/state"
 )
@@ -42,6 +43,7 @@ type daemon struct {
 	proxy   *proxy.Proxy
 	direct  *direct.Forwarder
 	control *control.Server // nil: no control port
+	metrics *metrics.Server // nil: nobody asked for one
 	renewal *renewer
 
 	heard <-chan os.Signal // signals; see hear
@@ -50,6 +52,7 @@ type daemon struct {
 
 	line    *config.CommandLine
 	version string
+	started time.Time
 
 	// end stops the process in good order. It may be called more than once.
 	end context.CancelFunc
@@ -93,6 +96,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	group.Go(func() error { return d.supervise(parts) })
 	if d.control != nil {
 		group.Go(func() error { return d.control.Run(parts) })
+	}
+	if d.metrics != nil {
+		group.Go(func() error { return d.metrics.Run(parts) })
 	}
 	select {
 	case <-ctx.Done():

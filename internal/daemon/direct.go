@@ -188,33 +188,40 @@ func (d *daemon) serverStats(service string) []proxy.ServerStats {
 	return all
 }
 
-// directCounters tells what was sent on of a service, and what all of them have counted.
-func (d *daemon) directCounters(service string, line func(string, any)) {
+// directRows tell what was sent on of a service.
+func (d *daemon) directRows(service string, t tally) {
 	c, ok := d.direct.Counters(service)
 	if !ok {
 		return
 	}
-	t := d.direct.Totals()
-	line("direct_packets", c.Packets)
-	line("direct_bytes", c.Bytes)
-	line("direct_denied", c.Denied)
-	line("direct_no_server", c.Nobody)
-	line("direct_reports", c.Reports)
+	t.count("direct_packets", c.Packets, "Frames passed on to servers.")
+	t.count("direct_bytes", c.Bytes, "Bytes of frames passed on to servers.")
+	t.count("direct_denied", c.Denied, "Packets of clients that client_acl denies.")
+	t.count("direct_no_server", c.Nobody, "Packets for which no server could be reached.")
+	t.count("direct_reports", c.Reports, "ICMP errors passed on to servers.")
 	reachable := 0
 	for _, s := range c.Servers {
 		if s.Reachable {
 			reachable++
 		}
 	}
-	line("direct_servers_reachable", reachable)
-	line("process_direct_answers", t.Answers)
-	line("process_direct_pieces", t.Pieces)
-	line("process_direct_broken", t.Broken)
-	line("process_direct_standby", t.Standby)
-	line("process_direct_returned", t.Returned)
-	line("process_direct_dropped", t.Dropped)
-	line("process_direct_overflows", t.Overflows)
-	line("process_tarpit_connections", t.Trapped)
-	line("process_tarpit_answers", t.Lured)
-	line("process_tarpit_spared", t.Spared)
+	t.level("direct_servers_reachable", reachable, "Servers that answer ARP or neighbour discovery.")
+}
+
+// directTotals tell what has been counted of all services with dsr_if.
+func (d *daemon) directTotals(t tally) {
+	if !slices.ContainsFunc(d.state.View().Services, func(s *state.Service) bool { _, ok := d.direct.Counters(s.Name); return ok }) {
+		return
+	}
+	c := d.direct.Totals()
+	t.count("process_direct_answers", c.Answers, "Answers to ARP and neighbour discovery for addresses of services.")
+	t.count("process_direct_pieces", c.Pieces, "Pieces of datagrams that came without their first.")
+	t.count("process_direct_broken", c.Broken, "Packets that are not what they say.")
+	t.count("process_direct_standby", c.Standby, "Packets that came while this node may not pass them on.")
+	t.count("process_direct_returned", c.Returned, "Packets that came from the server that would get them.")
+	t.count("process_direct_dropped", c.Dropped, "Frames that could not be sent on.")
+	t.count("process_direct_overflows", c.Overflows, "Frames that the kernel dropped because pen was too slow.")
+	t.count("process_tarpit_connections", c.Trapped, "Connections that the tarpit has accepted.")
+	t.count("process_tarpit_answers", c.Lured, "Answers to ARP and neighbour discovery of the tarpit.")
+	t.count("process_tarpit_spared", c.Spared, "Answers of the tarpit that were too many.")
 }

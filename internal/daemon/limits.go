@@ -10,6 +10,7 @@ import (
 
 	"pen/internal/config"
 	"pen/internal/control"
+	"pen/internal/metrics"
 	"pen/state"
 )
 
@@ -43,6 +44,15 @@ func filesOfMember(l *config.Local) int {
 		return 0
 	}
 	return 256
+}
+
+// filesOfMetrics is how many the port for metrics needs: each connection, those
+// that are about to be turned away, and the listeners.
+func filesOfMetrics(l *config.Local) int {
+	if l.Metrics == "" {
+		return 0
+	}
+	return metrics.MaxPeers + 4
 }
 
 // files is the limit of open files that is in force for this process.

@@ -375,14 +375,14 @@ func (d *daemon) reopenLogs(ctx context.Context) {
 }
 
 // counters are there for the logs that are in use, or were.
-func (l *logs) counters(line func(string, any)) {
+func (l *logs) rows(t tally) {
 	for _, g := range []*ledger{&l.request, &l.access} {
 		written, lost := g.counts.Written.Load(), g.counts.Lost.Load()
 		if g.now.Load() == nil && written+lost == 0 {
 			continue
 		}
 		name := map[*ledger]string{&l.request: "request_log", &l.access: "access_log"}[g]
-		line(name+"_written", written)
-		line(name+"_dropped", lost)
+		t.count(name+"_written", written, "Lines of the log of clients that were written.")
+		t.count(name+"_dropped", lost, "Lines of the log of clients that were dropped.")
 	}
 }

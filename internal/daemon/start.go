@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"pen/cluster"
 	"pen/direct"
@@ -105,7 +106,7 @@ func run(ctx context.Context, c Config, file startFile, starter *starter) error 
 	defer end()
 	heard, deaf := hear()
 	defer deaf()
-	d := &daemon{heard: heard, end: end, line: c.Line, version: c.Version, journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
+	d := &daemon{heard: heard, end: end, line: c.Line, version: c.Version, started: time.Now(), journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
 	d.log = d.journal.log
 	d.supervisor = newSupervisor(d.log)
 	d.logs = newLogs(d.log, c.Stderr, d.ownFile)
@@ -162,10 +163,11 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter, 
 	if witness(&local.Membership) {
 		need = filesFor()
 	}
-	if d.files, err = raiseFiles(need + filesOfMember(local)); err != nil {
+	beside := filesOfMember(local) + filesOfMetrics(local)
+	if d.files, err = raiseFiles(need + beside); err != nil {
 		return err
 	}
-	d.files -= files(filesOfMember(local))
+	d.files -= files(beside)
 	if local.Clustered() {
 		err = d.openMember(plan)
 		d.logs.format.node = nodeName()
@@ -187,7 +189,7 @@ func (d *daemon) open(ctx context.Context, plan *config.Plan, starter *starter, 
 	d.logs.follow(d.proxy.Watch)
 	d.proxy.Dump(dumpOf(local))
 	defer d.closePorts()
-	if err := d.openPorts(ctx, seed, local.Control, who); err != nil {
+	if err := d.openPorts(ctx, seed, local, who); err != nil {
 		return err
 	}
 	if starter.waited() {
@@ -270,14 +272,17 @@ func (d *daemon) traffic(plan *config.Plan) proxy.Options {
 	}
 }
 
-// openPorts opens the control port, then the listeners, as they will be with the
-// seed. They accept nobody yet.
-func (d *daemon) openPorts(ctx context.Context, seed state.Command, text string, who *account) error {
+// openPorts opens the control port and that for metrics, then the listeners, as
+// they will be with the seed. They accept nobody yet.
+func (d *daemon) openPorts(ctx context.Context, seed state.Command, local *config.Local, who *account) error {
 	view, err := d.state.View().With(seed)
 	if err != nil {
 		return err
 	}
-	if err := d.openControl(ctx, view, text, who); err != nil {
+	if err := d.openControl(ctx, view, local.Control, who); err != nil {
+		return err
+	}
+	if err := d.openMetrics(ctx, view, local.Metrics); err != nil {
 		return err
 	}
 	if !d.serves() {
@@ -293,6 +298,9 @@ func (d *daemon) closePorts() {
 	d.proxy.Drain(ended)
 	if d.control != nil {
 		_ = d.control.Close()
+	}
+	if d.metrics != nil {
+		_ = d.metrics.Close()
 	}
 }
 
