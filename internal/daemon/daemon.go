@@ -46,7 +46,7 @@ type daemon struct {
 	metrics *metrics.Server // nil: nobody asked for one
 	renewal *renewer
 
-	heard <-chan os.Signal // signals; see hear
+	heard <-chan os.Signal // signals; see hearSignals
 
 	supervisor *supervisor // nil: no service manager listens
 

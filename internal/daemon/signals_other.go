@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// hear hears nothing: this system has no signals of the kind.
-func hear() (heard <-chan os.Signal, end func()) { return nil, func() {} }
+// hearSignals hears nothing: this system has no signals of the kind.
+func hearSignals() (heard <-chan os.Signal, end func()) { return nil, func() {} }
 
 // signals has nothing to wait for.
 func (d *daemon) signals(ctx context.Context) error {

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// hear takes signals from now on, until end. It comes before anything is opened: a
+// hearSignals takes signals from now on, until end. It comes before anything is opened: a
 // signal that nobody has asked for ends the process, and who sees a port open may
 // send one. TERM and INT are not among them: main ends the context for those.
-func hear() (heard <-chan os.Signal, end func()) {
+func hearSignals() (heard <-chan os.Signal, end func()) {
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	return c, func() { signal.Stop(c) }

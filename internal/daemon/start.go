@@ -104,7 +104,7 @@ func preview(line *config.CommandLine, file startFile) (foreground, listening bo
 func run(ctx context.Context, c Config, file startFile, starter *starter) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	heard, deaf := hear()
+	heard, deaf := hearSignals()
 	defer deaf()
 	d := &daemon{heard: heard, end: end, line: c.Line, version: c.Version, started: time.Now(), journal: newJournal(c.Stderr, 0), news: make(chan struct{}, 1)}
 	d.log = d.journal.log
