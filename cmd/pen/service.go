@@ -101,7 +101,7 @@ func serveAlone(ctx context.Context, words []string, serving func()) int {
 	if err != nil {
 		return failed
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // every line was looked at
 	line, err := config.ParseArgs(words)
 	if err == nil {
 		err = daemon.Run(ctx, daemon.Config{

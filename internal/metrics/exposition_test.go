@@ -61,7 +61,7 @@ func TestNothing(t *testing.T) {
 func FuzzText(f *testing.F) {
 	f.Add("a\"b", "back\\slash\nline", 1.5)
 	f.Add("\\", "\\n", math.NaN())
-	f.Add("} 1\nforged 1", "# TYPE", -0.0)
+	f.Add("} 1\nforged 1", "# TYPE", math.Copysign(0, -1))
 	f.Add("\xff\xfe", "\x00\r", math.Inf(-1))
 	f.Fuzz(func(t *testing.T, value, help string, number float64) {
 		var s Set

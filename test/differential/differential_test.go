@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// The sessions wait for processes most of the time.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		flag.Set("test.parallel", "12")
+		flag.Set("test.parallel", "6")
 	}
 	os.Exit(rig.Main(m))
 }
