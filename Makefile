@@ -18,8 +18,8 @@ try: build ## one node at work: three servers, six clients, one failure
 
 test: peers lint race ## everything that must hold before a change is merged
 
-race: ## the whole suite under the race detector (needs a C compiler); one package at a time, for many tests look at the clock; up to three that fail run once more, and are named
-	CGO_ENABLED=1 go run $(GOTESTSUM) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race --packages ./... -- -race -timeout 20m -p 1
+race: ## the whole suite under the race detector (needs a C compiler); one package at a time, for many tests look at the clock; those that fail run once more if they are few, and are named
+	CGO_ENABLED=1 go run $(GOTESTSUM) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=12 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race --packages ./... -- -race -timeout 20m -p 1
 
 lint: vet ## style and the import rules of .golangci.yml
 	go run $(GOLANGCI) run ./...
