@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// The sessions wait for processes most of the time.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		flag.Set("test.parallel", "6")
+		flag.Set("test.parallel", "4")
 	}
 	os.Exit(rig.Main(m))
 }
@@ -75,7 +75,7 @@ func TestSessions(t *testing.T) {
 // answer; what it does at all is what is compared. Ours has one.
 func attempts(on side) int {
 	if on == original && !*update {
-		return 3
+		return 6
 	}
 	return 1
 }
@@ -105,7 +105,7 @@ func (x *session) settled(s *step) string {
 	case eventually:
 		patience = 8 * time.Second
 	case looksOnly(text):
-		patience = 2 * time.Second
+		patience = 8 * time.Second
 	}
 	if *update && !eventually && patience > 0 {
 		time.Sleep(150 * time.Millisecond)
