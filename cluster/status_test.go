@@ -66,7 +66,7 @@ func TestRefusalsForPeople(t *testing.T) {
 }
 
 // TestHealthyIsQuiet: nodes that start, work, hand over and stop have nothing to
-// warn of.
+// warn of, but for what raft says of elections and of peers that are not there.
 func TestHealthyIsQuiet(t *testing.T) {
 	l := &testLog{}
 	c := newTestCluster(t, 3)
@@ -105,8 +105,8 @@ func TestHealthyIsQuiet(t *testing.T) {
 }
 
 // judgeLine finds fault with a line that a healthy cluster does not write. While the
-// nodes stop one after another those that are left miss the others, and it depends
-// on how busy the machine is whether they have time to say so.
+// nodes start or stop one after another some miss the others, and it depends on how
+// busy the machine is whether they have time to say so.
 func judgeLine(t *testing.T, s string) {
 	t.Helper()
 	loud := strings.Contains(s, "level=WARN") || strings.Contains(s, "level=ERROR")
