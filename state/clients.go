@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // SetClients makes these the known clients of a service, and no others, in the
 // order in which they came. It is for restoring a backup.
@@ -38,9 +41,23 @@ func (t *Table) clear(now Time, tracking int) {
 	t.advance(now, tracking)
 }
 
+// How many bytes a visit takes: of all clients on Unix sockets, and of one with IPv4.
+const (
+	visitLeast = 3
+	visitUsual = 7
+)
+
 func (c *coder) visits(all *[]Visit) {
 	n := uint64(len(*all))
 	c.uint64(&n, MaxClients)
+	switch {
+	case c.err != nil:
+		return
+	case c.reading: // room for all at once: to let it grow costs more than all the rest
+		*all = make([]Visit, 0, min(n, uint64(len(c.buf)/visitLeast)))
+	default:
+		c.buf = slices.Grow(c.buf, int(n)*visitUsual)
+	}
 	for i := uint64(0); i < n && c.err == nil; i++ {
 		if c.reading {
 			*all = append(*all, Visit{})

@@ -218,12 +218,16 @@ type crowd struct {
 	leader *cluster.Node
 }
 
+// batchMost is how many clients a batch has at most, as in the data plane.
+const batchMost = 4096
+
 // come proposes a batch every 20 ms, one at a time.
 func (c *crowd) come(ctx context.Context) error {
 	pace := time.NewTicker(newPause)
 	defer pace.Stop()
 	began, before := time.Now(), c.Sent
 	service := c.leader.View().Services[0].ID
+	batch := make([]state.Visit, 0, batchMost)
 	for {
 		select {
 		case <-pace.C:
@@ -231,8 +235,8 @@ func (c *crowd) come(ctx context.Context) error {
 			return nil
 		}
 		due := before + int(time.Since(began).Seconds()*newRate) - c.Sent
-		batch := make([]state.Visit, 0, due)
-		for range min(due, 4096) {
+		batch = batch[:0]
+		for range min(due, batchMost) {
 			batch = append(batch, state.Visit{Client: newClient(c.Sent)})
 			c.Sent++
 		}
