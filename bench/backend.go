@@ -124,6 +124,8 @@ func (b *backend) serve(fd int) bool {
 	case packet:
 		bounce(fd, b.buffer)
 		return true
+	case pages:
+		return b.page(fd)
 	default:
 		return b.echo(fd)
 	}

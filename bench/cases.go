@@ -31,6 +31,8 @@ func (c loadCase) contenders() []string {
 	switch {
 	case c.flows():
 		return []string{ours, original}
+	case c.Backend == pages:
+		return []string{ours, original, haproxy}
 	case c.Load.secure():
 		return []string{ours, haproxy, nginx}
 	}
@@ -50,6 +52,7 @@ var loadCases = []loadCase{
 	{"up1", sink, send, 1},
 	{"up8", sink, send, 8},
 	{"up64", sink, send, 64},
+	{"http64", pages, requests, 64},
 	{"tlsrate", echo, connectsTLS, 64},
 	{"tlsdown8", source, receiveTLS, 8},
 }

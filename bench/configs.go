@@ -44,7 +44,14 @@ func haproxyConfig(kind haproxyKind, p place) string {
 		line("  stats socket %s level admin", filepath.Join(p.Dir, stickTableSocket))
 	}
 	line("defaults")
-	line("  mode tcp")
+	if p.HTTP {
+		line("  mode http")
+		line("  http-request del-header x-forwarded-for")
+		line("  http-request set-header x-forwarded-proto http")
+		line("  option forwardfor")
+	} else {
+		line("  mode tcp")
+	}
 	line("  timeout connect 3s")
 	line("  timeout client 1h")
 	line("  timeout server 1h")

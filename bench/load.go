@@ -30,6 +30,7 @@ type load struct {
 	next    uint32 // client whose turn it is
 	random  *rand.Rand
 	message [messageSize]byte
+	request []byte // what is sent: the message, or a request of HTTP
 	bulk    []byte
 	latency histogram
 	done    outcome
@@ -42,7 +43,7 @@ type conn struct {
 	started time.Time // of the operation under way
 	asked   bool      // the message has been sent
 	got     int       // bytes of the answer so far
-	answer  [messageSize]byte
+	answer  [answerMost]byte
 }
 
 func newLoad(job loadJob) (*load, error) {
@@ -54,8 +55,10 @@ func newLoad(job loadJob) (*load, error) {
 		job: job, poll: poll, conns: make([]conn, job.Conns), target: sockaddr(job.Target),
 		random: rand.New(rand.NewPCG(1, 2)), bulk: make([]byte, bulkBuffer),
 	}
-	for i := range l.message {
-		l.message[i] = byte('!' + i)
+	l.message = newMessage()
+	l.request = l.message[:]
+	if job.Mode == requests {
+		l.request = []byte(pageRequest)
 	}
 	for i := range l.conns {
 		l.conns[i].fd = -1

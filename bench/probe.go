@@ -34,8 +34,13 @@ func probe(target netip.AddrPort, mode backendMode, secure bool) error {
 	if err := unix.Connect(fd, sockaddr(target)); err != nil {
 		return fmt.Errorf("connect to %s: %w", target, err)
 	}
-	if mode == echo || mode == packet {
-		if _, err := unix.Write(fd, make([]byte, messageSize)); err != nil {
+	question := make([]byte, messageSize)
+	switch mode {
+	case pages:
+		question = []byte(pageRequest)
+		fallthrough
+	case echo, packet:
+		if _, err := unix.Write(fd, question); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,7 @@ type place struct {
 	Clients int // clients it must remember; 0: its default
 	Data    string
 	UDP     bool // datagrams, which only the pens are asked for
+	HTTP    bool // the proxy tells the servers of the clients in the heads of requests
 	// Certificate is the file of the certificate and its key with which TLS of the
 	// clients is ended; empty: it is none of the proxy's business.
 	Certificate string
@@ -96,6 +97,9 @@ func penArguments(p place) ([]string, error) {
 	args := []string{"-f", "-x", strconv.Itoa(p.Conns)}
 	if p.UDP {
 		args = append(args, "-U")
+	}
+	if p.HTTP {
+		args = append(args, "-H")
 	}
 	if p.Certificate != "" {
 		args = append(args, "-E", p.Certificate, "-K", p.Certificate)

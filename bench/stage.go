@@ -104,7 +104,7 @@ func (st *stage) fill(r request) error {
 	}
 	p := place{
 		Dir: st.dir, Listen: listenAddr, Servers: serverAddrs, Conns: r.conns, Clients: r.clients, Data: r.data,
-		UDP: r.mode == packet,
+		UDP: r.mode == packet, HTTP: r.mode == pages,
 	}
 	if r.secure {
 		p.Certificate = filepath.Join(st.dir, "bench.pem")

@@ -43,8 +43,8 @@ func (l *load) transferred(i, n int, err error) {
 
 // ask sends the message and tells whether it went.
 func (l *load) ask(c *conn) bool {
-	n, err := unix.Write(c.fd, l.message[:])
-	return err == nil && n == messageSize
+	n, err := unix.Write(c.fd, l.request)
+	return err == nil && n == len(l.request)
 }
 
 // askLate sends the message on a connection that was not there at once.
@@ -59,10 +59,18 @@ func (l *load) askLate(i int) {
 	}
 }
 
+// longest is how many bytes an answer may have. Its last ones are the message.
+func (l *load) longest() int {
+	if l.job.Mode == requests {
+		return answerMost
+	}
+	return messageSize
+}
+
 // hear takes a part of the answer, usually all of it.
 func (l *load) hear(i int) {
 	c := &l.conns[i]
-	n, err := unix.Read(c.fd, c.answer[c.got:])
+	n, err := unix.Read(c.fd, c.answer[c.got:l.longest()])
 	switch {
 	case n > 0:
 		c.got += n
@@ -75,18 +83,17 @@ func (l *load) hear(i int) {
 		l.fail(i, errClosed)
 		return
 	}
-	if c.got == messageSize {
+	switch {
+	case c.got >= messageSize && [messageSize]byte(c.answer[c.got-messageSize:]) == l.message:
 		l.answered(i)
+	case c.got == l.longest():
+		l.fail(i, errGarbled)
 	}
 }
 
 // answered counts a round trip and begins the next.
 func (l *load) answered(i int) {
 	c := &l.conns[i]
-	if c.answer != l.message {
-		l.fail(i, errGarbled)
-		return
-	}
 	now := time.Now()
 	l.latency.add(now.Sub(c.started))
 	l.done.Ops++
@@ -98,7 +105,7 @@ func (l *load) answered(i int) {
 	case connects:
 		unix.Close(c.fd)
 		l.open(i)
-	case roundTrip, datagrams:
+	case roundTrip, datagrams, requests:
 		c.started, c.got = now, 0
 		if !l.ask(c) {
 			l.fail(i, errClosed)

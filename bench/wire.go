@@ -17,6 +17,7 @@ const (
 	source backendMode = "source" // sends without end
 	sink   backendMode = "sink"   // greets, and throws away what it gets
 	packet backendMode = "packet" // sends back the datagrams that it gets
+	pages  backendMode = "pages"  // answers requests of HTTP
 )
 
 // backendJob is what the parent tells the backend.
@@ -35,6 +36,7 @@ const (
 	connects  loadMode = "connects"  // connect, one round trip, close, over and over
 	roundTrip loadMode = "roundTrip" // round trips on connections that stay
 	datagrams loadMode = "datagrams" // the same with sockets of UDP
+	requests  loadMode = "requests"  // the same with requests of HTTP
 	receive   loadMode = "receive"   // takes all that comes
 	send      loadMode = "send"      // sends without end
 	hold      loadMode = "hold"      // one round trip each, then keeps them open until end of input
@@ -85,3 +87,7 @@ type outcome struct {
 
 // messageSize is the size of a message in each direction.
 const messageSize = 64
+
+// answerMost is how long an answer may be: a message, with the head of HTTP before it
+// where there is one.
+const answerMost = 512

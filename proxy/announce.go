@@ -14,7 +14,7 @@ const headerTime = 3 * time.Second
 // header. Of others it would be data: who is not trusted could claim to be anybody.
 func (f *front) expects(peer netip.Addr) bool {
 	set := f.settings.Load()
-	return set.ProxyIn != state.NoList && set.Protocol == state.TCP && f.plan.Load().lists.permits(state.Numbered(set.ProxyIn), bare(peer))
+	return set.ProxyIn != state.Numbered(state.NoList) && set.Protocol == state.TCP && f.plan.Load().lists.permits(set.ProxyIn, bare(peer))
 }
 
 // waits takes a place among those whose header has not come. It is for half of all

@@ -196,7 +196,7 @@ func (p *Proxy) Stats(service string) ServiceStats {
 		}
 		s.Handshakes = f.shaking.underWay()
 	}
-	for r := spurnedHeader; r < spurnedReasons && f.settings.Load().ProxyIn != state.NoList; r++ {
+	for r := spurnedHeader; r < spurnedReasons && f.settings.Load().ProxyIn != state.Numbered(state.NoList); r++ {
 		s.Refused[r.String()] = f.spurned[r].Load()
 	}
 	for r := faultNone + 1; r < faults; r++ {

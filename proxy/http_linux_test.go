@@ -283,6 +283,37 @@ func TestHTTPFaultIsAnswered(t *testing.T) {
 	s.faulty(faultLarge, 1)
 }
 
+// TestHTTPVisitsAreTold: with the bytes that the client sent and got, also where he got them
+// from nobody but us.
+func TestHTTPVisitsAreTold(t *testing.T) {
+	s := newWeb(t, Options{}, backend(t, loopback, mirror))
+	w := &seen{t: t}
+	s.Watch(Watch{Visit: w.visit, Request: w.request})
+	c := s.dial()
+	get := "GET /1 HTTP/1.1\r\nHost: a\r\n"
+	io.WriteString(c, get+"\r\n")
+	c.CloseWrite()
+	answer := all(t, c)
+	v := w.ends(ClientClosed)
+	if v.Received != uint64(len(get)+2) || v.Sent != uint64(len(answer)) || v.Server != 0 || v.First <= 0 {
+		t.Errorf("a request: got %+v, want %d received and %d sent", v, len(get)+2, len(answer))
+	}
+	w.mu.Lock()
+	if all := strings.Join(w.requests, ""); !strings.HasSuffix(all, " "+get+local+"\r\n") {
+		t.Errorf("the requests: %q", all)
+	}
+	w.mu.Unlock()
+
+	c = s.dial()
+	bad := "GET /2\r\n\r\n"
+	io.WriteString(c, bad)
+	answer = all(t, c)
+	c.Close()
+	if v := w.ends(BadRequest); v.Received != uint64(len(bad)) || v.Sent != uint64(len(answer)) || len(answer) == 0 {
+		t.Errorf("a fault: got %+v, want %d received and %d sent", v, len(bad), len(answer))
+	}
+}
+
 // A fault in the middle of a request resets both sides: nobody takes it for whole.
 func TestHTTPFaultInABodyIsAReset(t *testing.T) {
 	s := newWeb(t, Options{}, backend(t, loopback, func(c duplex) { io.Copy(io.Discard, c) }))

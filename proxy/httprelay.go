@@ -156,7 +156,9 @@ func (x *dialogue) refuse(f fault) {
 	}
 	client := x.side[ofClient]
 	_ = client.SetDeadline(time.Now().Add(partingTime))
-	if _, err := io.WriteString(client, text); err == nil {
+	n, err := io.WriteString(client, text)
+	x.sent.Add(uint64(n))
+	if err == nil {
 		if half, ok := client.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}

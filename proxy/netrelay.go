@@ -434,11 +434,10 @@ func (c *netConn) stats() ConnStats {
 		Slot: c.slot, DownFD: descriptor(c.bare), UpFD: descriptor(c.side[ofServer]),
 		Client: -1, Server: state.None, State: StateConnecting, Idler: c.idler, client: c.client,
 	}
-	if c.idler {
-		s.PendingDown = 0
+	if !c.idler {
+		sent := int(c.sent.Load()) // first, so that it is never ahead, but for what pen itself has said
+		s.PendingDown = max(0, int(c.read[ofServer].Load())-sent)
 	}
-	s.PendingDown = -int(c.sent.Load()) // first, so that it is never ahead
-	s.PendingDown += int(c.read[ofServer].Load())
 	if c.server != nil {
 		s.Server = c.server.index
 	}

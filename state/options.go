@@ -64,6 +64,8 @@ const (
 	OptTransparent Option = 43
 	OptDummy       Option = 44
 	OptIdlers      Option = 45
+	OptProxyInList Option = 46 // proxy_in, if that list has a name
+	OptTarpitList  Option = 47 // tarpit_acl, likewise
 )
 
 // maxConns bounds conn_max: beyond it a typing error is likelier than a wish.
@@ -134,19 +136,21 @@ var options = [...]option{
 	OptTLSSNIPath:     textual("ssl_sni_path", func(t target) *string { return &t.TLS.SNIPath }),
 
 	OptProxyOut:    choice("proxy_out", func(t target) *ProxyHeader { return &t.ProxyOut }, "off", "v1", "v2"),
-	OptProxyIn:     within("proxy_in", func(t target) *int { return &t.ProxyIn }, NoList, ACLs-1),
+	OptProxyIn:     listOrNobody("proxy_in", func(t target) *List { return &t.ProxyIn }),
 	OptGeoIPDB:     global(textual("geoip_db", func(t target) *string { return &t.GeoIPDB })),
 	OptClientList:  listName("client_acl", func(t target) *List { return &t.ClientACL }),
 	OptControlList: global(listName("control_acl", func(t target) *List { return &t.ControlACL })),
 	OptResolve:     within("resolve", func(t target) *int { return &t.Resolve }, 0, math.MaxInt32),
 
 	OptDirectLink:  textual("dsr_if", func(t target) *string { return &t.DirectLink }),
-	OptTarpit:      number("tarpit_acl", func(t target) *int { return &t.Tarpit }, listOrNone),
+	OptTarpit:      tarpit(func(t target) *List { return &t.Tarpit }),
 	OptHTTP:        toggle("http", func(t target) *bool { return &t.HTTP.Heads }),
 	OptForwarded:   choice("http_forwarded", func(t target) *Forwarded { return &t.HTTP.Forwarded }, "remove", "append", "keep"),
 	OptTransparent: toggle("transparent", func(t target) *bool { return &t.Transparent }),
 	OptDummy:       toggle("dummy", func(t target) *bool { return &t.Dummy }),
 	OptIdlers:      number("idlers", func(t target) *int { return &t.Idlers }, nil),
+	OptProxyInList: listName("proxy_in", func(t target) *List { return &t.ProxyIn }),
+	OptTarpitList:  listName("tarpit_acl", func(t target) *List { return &t.Tarpit }),
 }
 
 func toggle(name string, field func(target) *bool) option {
@@ -226,6 +230,22 @@ func listName(name string, field func(target) *List) option {
 	}
 }
 
+// listOrNobody is such a number that may be NoList, and is refused if there can be no
+// such list.
+func listOrNobody(name string, field func(target) *List) option {
+	o := listNumber(name, field)
+	o.low, o.high = NoList, ACLs-1
+	o.set = func(t target, v Value) { *field(t) = Numbered(v.num) }
+	return o
+}
+
+// tarpit is one that is quiet, as in the original.
+func tarpit(field func(target) *List) option {
+	o := listNumber("tarpit_acl", field)
+	o.set = func(t target, v Value) { *field(t) = Numbered(listOrNone(v.num)) }
+	return o
+}
+
 func (l *List) setName(name string) {
 	if l.Name = name; name != "" {
 		l.Number = 0
@@ -264,6 +284,15 @@ func Options() []Option {
 		}
 	}
 	return all
+}
+
+// namesList tells whether the option holds the name of an access list.
+func (o Option) namesList() bool {
+	switch o {
+	case OptClientList, OptControlList, OptProxyInList, OptTarpitList:
+		return true
+	}
+	return false
 }
 
 func (o Option) known() bool { return int(o) < len(options) && options[o].name != "" }
@@ -310,7 +339,7 @@ func (o Option) check(v Value) error {
 		if _, err := parseSource(v.text); o == OptSource && err != nil {
 			return errors.New("no literal address")
 		}
-		if (o == OptClientList || o == OptControlList) && v.text != "" {
+		if o.namesList() && v.text != "" {
 			return CheckListName(v.text)
 		}
 		return checkText(v.text)

@@ -81,12 +81,12 @@ type Settings struct {
 	Transparent bool       // that address is the client's, if there is no Source
 	TLS         TLS
 	ProxyOut    ProxyHeader // what servers are told about the client before his first byte
-	ProxyIn     int         // list of those who say for whom they come, and have to; NoList: nobody
+	ProxyIn     List        // those who say for whom they come, and have to; number NoList: nobody
 	Resolve     int         // how often servers' names are looked up again; 0: when they are given
 	// DirectLink is the interface on which packets go on to servers that answer clients
 	// themselves, or "auto"; empty: clients are connected.
 	DirectLink string
-	Tarpit     int // list of addresses that nobody has and that seem to be there; NoList: none
+	Tarpit     List // addresses that nobody has and that seem to be there; number NoList: none
 	HTTP       HTTP
 	Dummy      bool // clients get the test page instead of a server
 	Idlers     int  // connections to servers that are kept open for nobody; <= 0: none
@@ -167,6 +167,6 @@ type Global struct {
 func Defaults() Settings {
 	return Settings{
 		Timeout: 3, Blacklist: 30, ClientsMax: 2048, ConnMax: 500, PendingMax: 100,
-		AcceptMax: 100, Backlog: 500, NoDelay: true, ProxyIn: NoList, Tarpit: NoList,
+		AcceptMax: 100, Backlog: 500, NoDelay: true, ProxyIn: Numbered(NoList), Tarpit: Numbered(NoList),
 	}
 }

@@ -26,7 +26,7 @@ var structures = map[string]func(reply string) (any, bool){
 	"idlers":       numbers(`^Idlers: (-?\d+)/(-?\d+)\n$`, "idlers", "wanted"),
 	"socket":       numbers(`^Socket (-?\d+) belongs to connection (-?\d+)\n$`, "socket", "connection"),
 	"close":        numbers(`^Forcibly closing connection (-?\d+)\n$`, "closed"),
-	"tarpit_acl":   numbers(`^tarpit_acl = (-?\d+)$`, "tarpit_acl"),
+	"tarpit_acl":   numbers(`^tarpit_acl = (\S+)$`, "tarpit_acl"),
 }
 
 // texts are the words whose value stays a text, also when it looks like a

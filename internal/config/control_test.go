@@ -158,7 +158,7 @@ func TestControlAnswersAsTheOriginal(t *testing.T) {
 		{"tarpit_acl", "tarpit_acl = -1"},
 		{"tarpit_acl 3", "tarpit_acl = 3"},
 		{"tarpit_acl 10", "tarpit_acl = 0"},
-		{"tarpit_acl abc", "tarpit_acl = 0"},
+		{"tarpit_acl abc", "tarpit_acl = abc"},
 		{"tarpit_acl -5", "tarpit_acl = 0"},
 		{"tarpit_acl -1", "tarpit_acl = -1"},
 		{"dsr_if", ""},

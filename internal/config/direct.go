@@ -26,7 +26,7 @@ var directWords = []Word{
 		ops:    directOps,
 		refuse: directRefuse,
 	},
-	tarpitWord(number(state.OptTarpit, Arg{Name: "LIST", Type: TypeInt, Min: -1, Max: state.ACLs - 1}, "access list of addresses that nobody has and that seem to be there; -1: none")),
+	tarpitWord(listWord(state.OptTarpit, state.OptTarpitList, "access list of addresses that nobody has and that seem to be there; -1: none")),
 	{
 		Name: "dsr_ip", Kind: KindIgnored, Args: []Arg{text("ADDRESS")},
 		Help: "accepted without effect, as ever",
@@ -71,10 +71,11 @@ func checkInterface(name string) error {
 	return nil
 }
 
-// tarpitWord answers like the original, without an end of line.
+// tarpitWord takes -1 and answers like the original, without an end of line.
 func tarpitWord(w Word) Word {
+	w.Args = []Arg{{Name: "LIST", Type: TypeList, Min: state.NoList}}
 	w.reply = func(s *Statement, v *state.View, _ *Local) string {
-		return fmt.Sprintf("tarpit_acl = %d", valueOf(s, v, state.OptTarpit))
+		return fmt.Sprintf("tarpit_acl = %v", settings(s, v).Tarpit)
 	}
 	return w
 }
@@ -90,7 +91,7 @@ func (a *analysis) direct(s *state.Service) {
 		if s.Listen.Text == s.Listen.Addr.Addr().String() {
 			a.wrong(listen, "listen %s: expected a port behind the address; only with dsr_if an address alone means every port", s.Listen.Text)
 		}
-		if s.Tarpit >= 0 {
+		if s.Tarpit != state.Numbered(state.NoList) {
 			a.odd(place{s.Name, "tarpit_acl", 0}, "tarpit_acl has no effect without dsr_if")
 		}
 		return
@@ -103,9 +104,7 @@ func (a *analysis) direct(s *state.Service) {
 	for i := range s.Servers {
 		a.directServer(s, i)
 	}
-	if s.Tarpit >= 0 && len(a.View.ACL[s.Tarpit].Entries) == 0 {
-		a.wrong(place{s.Name, "tarpit_acl", 0}, "tarpit_acl: access list %d is empty, so it permits everybody: pen would answer for every address of the segment", s.Tarpit)
-	}
+	a.tarpit(s)
 	if a.Direct == nil || a.broken {
 		return
 	}
@@ -115,6 +114,17 @@ func (a *analysis) direct(s *state.Service) {
 			severity = SeverityWarning
 		}
 		a.find(severity, at, "dsr_if %s: %v", s.DirectLink, d.Err)
+	}
+}
+
+// tarpit looks at whom the tarpit would answer.
+func (a *analysis) tarpit(s *state.Service) {
+	at, list := place{s.Name, "tarpit_acl", 0}, a.View.List(s.Tarpit)
+	switch {
+	case s.Tarpit.Name != "" && list == nil && !a.broken:
+		a.wrong(at, "tarpit_acl %v: there is no access list of that name, and nobody would be held", s.Tarpit)
+	case list != nil && len(list.Entries) == 0:
+		a.wrong(at, "tarpit_acl: access list %v is empty, so it permits everybody: pen would answer for every address of the segment", s.Tarpit)
 	}
 }
 

@@ -7,11 +7,8 @@ import (
 	"pen/state"
 )
 
-// listArg is an access list, by number or by name; listNumber is one by number.
-var (
-	listArg    = Arg{Name: "LIST", Type: TypeList}
-	listNumber = Arg{Name: "LIST", Type: TypeInt, Min: 0, Max: state.ACLs - 1}
-)
+// listArg is an access list, by number or by name.
+var listArg = Arg{Name: "LIST", Type: TypeList}
 
 // list is the access list that an argument names. What begins with a letter is a
 // name; the original took it for list 0.
@@ -32,12 +29,12 @@ func namesList(text string) bool {
 
 // strictList reads a list where settings stand: the number of one without a name, and
 // whether there can be such a list.
-func strictList(text string) (int, bool) {
+func strictList(text string, least int) (int, bool) {
 	if namesList(text) {
 		return 0, state.CheckListName(text) == nil
 	}
 	n, ok := strictInt(text)
-	return n, ok && n >= 0 && n < state.ACLs
+	return n, ok && n >= least && n < state.ACLs
 }
 
 // listWord is a word that says which access list is meant: one option holds a number,

@@ -22,7 +22,7 @@ var proxyWords = []Word{
 		},
 		reply: whenAsked(func(s *state.Settings) string { return proxyHeaders[s.ProxyOut] }),
 	},
-	noted(orNone(state.NoList, ours(number(state.OptProxyIn, listNumber, "access list of those who have to begin with a PROXY header"))), "what it says counts as the client's address", "from others it is data like any other"),
+	noted(orNoList(ours(listWord(state.OptProxyIn, state.OptProxyInList, "access list of those who have to begin with a PROXY header"))), "what it says counts as the client's address", "from others it is data like any other"),
 }
 
 var proxyHeaders = []string{"off", "v1", "v2"}
@@ -33,7 +33,32 @@ func noted(w Word, more ...string) Word { w.more = more; return w }
 // orNone gives a word of a number a `no`, which is the number none, and has it
 // answer questions alone.
 func orNone(none int, w Word) Word {
-	o, ops := optionNamed(w.Name), w.ops
+	o := optionNamed(w.Name)
+	w = withNo(w, o, none)
+	w.reply = whenAsked(func(s *state.Settings) string {
+		if n := s.Get(o).Int(); n != none {
+			return strconv.Itoa(n)
+		}
+		return "off"
+	})
+	return w
+}
+
+// orNoList does that to proxy_in, a word of an access list.
+func orNoList(w Word) Word {
+	w = withNo(w, state.OptProxyIn, state.NoList)
+	w.reply = whenAsked(func(s *state.Settings) string {
+		if s.ProxyIn != state.Numbered(state.NoList) {
+			return s.ProxyIn.String()
+		}
+		return "off"
+	})
+	return w
+}
+
+// withNo gives a word a `no` that sets the option to none.
+func withNo(w Word, o state.Option, none int) Word {
+	ops := w.ops
 	w.No = true
 	w.ops = func(s *Statement, e *environment) ([]state.Op, error) {
 		if s.No {
@@ -41,12 +66,6 @@ func orNone(none int, w Word) Word {
 		}
 		return ops(s, e)
 	}
-	w.reply = whenAsked(func(s *state.Settings) string {
-		if n := s.Get(o).Int(); n != none {
-			return strconv.Itoa(n)
-		}
-		return "off"
-	})
 	return w
 }
 
@@ -77,15 +96,22 @@ func (a *analysis) proxyHeader(s *state.Service) {
 			a.wrong(place{s.Name, o.String(), 0}, "%v is for protocol tcp: there is no connection before whose first byte a header could stand", o)
 		}
 	}
-	if n := s.ProxyIn; n != state.NoList && len(a.View.ACL[n].Entries) == 0 && s.Listen.Path() == "" {
-		a.odd(place{s.Name, "proxy_in", 0}, "access list %d is empty, so everybody has to say for whom he comes, and is believed", n)
+	if s.ProxyIn == state.Numbered(state.NoList) {
+		return
+	}
+	at := place{s.Name, "proxy_in", 0}
+	switch list := a.View.List(s.ProxyIn); {
+	case list == nil && !a.broken:
+		a.wrong(at, "proxy_in %v: there is no access list of that name, and nobody would be believed", s.ProxyIn)
+	case list != nil && len(list.Entries) == 0 && s.Listen.Path() == "":
+		a.odd(at, "access list %v is empty, so everybody has to say for whom he comes, and is believed", s.ProxyIn)
 	}
 }
 
 // proxyHeader writes the settings of the PROXY protocol.
 func (w writer) proxyHeader(s *state.Settings) {
 	w.textOr("proxy_out", s.ProxyOut != state.ProxyOff, proxyHeaders[s.ProxyOut])
-	w.textOr("proxy_in", s.ProxyIn != state.NoList, strconv.Itoa(s.ProxyIn))
+	w.textOr("proxy_in", s.ProxyIn != state.Numbered(state.NoList), s.ProxyIn.String())
 }
 
 // textOr writes "word text", or "no word" if it is off.

@@ -208,7 +208,7 @@ func (r *reader) arg(s *Statement, what string, a Arg, w field) Value {
 		}
 	case TypeList:
 		var ok bool
-		if v.Int, ok = strictList(w.text); !ok {
+		if v.Int, ok = strictList(w.text, a.Min); !ok {
 			r.fail(w.column, fmt.Sprintf("%q for %s", w.text, what), a.want(), "")
 		}
 	case TypeEnum:

@@ -52,7 +52,7 @@ type Type uint8
 const (
 	TypeText    Type = iota // anything without blanks
 	TypeInt                 // a decimal number from Min to Max
-	TypeList                // an access list: a number from 0 to 9, or a name
+	TypeList                // an access list: a number from Min to 9, or a name
 	TypeEnum                // one of Among
 	TypePath                // a file name
 	TypeListen              // [HOST:]PORT or the path of a Unix socket
@@ -182,7 +182,7 @@ func (a Arg) want() string {
 		}
 		return fmt.Sprintf("a number from %d to %d", a.Min, a.Max)
 	case TypeList:
-		return fmt.Sprintf("a number from 0 to %d, or a name of letters, digits, '-', '_' and '.' that begins with a letter", state.ACLs-1)
+		return fmt.Sprintf("a number from %d to %d, or a name of letters, digits, '-', '_' and '.' that begins with a letter", a.Min, state.ACLs-1)
 	case TypeEnum:
 		return oneOf(a.Among)
 	case TypePath:

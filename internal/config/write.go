@@ -191,7 +191,7 @@ func (w writer) beyond(s *state.Service) {
 	w.textOr("resolve", s.Resolve != 0, strconv.Itoa(s.Resolve))
 	w.tls(&s.TLS)
 	w.text("dsr_if", s.DirectLink)
-	w.line("tarpit_acl %d", s.Tarpit)
+	w.line("tarpit_acl %v", s.Tarpit)
 	w.line("http_forwarded %s", forwardings[s.HTTP.Forwarded])
 	w.spec("emergency", s.Emergency)
 	w.spec("abuse", s.Abuse)

@@ -74,6 +74,7 @@ func settingsOps(t *rapid.T, service string) []state.Op {
 	}
 	put(state.OptDirectLink, state.Text(rapid.SampledFrom([]string{"", "auto", "eth0"}).Draw(t, "dsr_if")))
 	put(state.OptTarpit, state.Int(rapid.IntRange(-1, 9).Draw(t, "tarpit_acl")))
+	put(state.OptTarpitList, state.Text(rapid.SampledFrom([]string{"", "dark"}).Draw(t, "tarpit_acl")))
 	put(state.OptHash, state.Int(rapid.IntRange(0, 2).Draw(t, "hash")))
 	put(state.OptFastclose, state.Int(rapid.IntRange(0, 3).Draw(t, "fastclose")))
 	put(state.OptClientsMax, state.Int(rapid.IntRange(1, 4000).Draw(t, "clients_max")))

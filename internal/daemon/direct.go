@@ -74,8 +74,7 @@ func (d *daemon) choosing(c *direct.Service, s *state.Service) {
 		spread, again := spreader.Spread(func(i int) bool { return reachable(place(i, regular)) })
 		return choice{spread, regular}, again
 	}
-	if s.Tarpit >= 0 {
-		list := state.Numbered(s.Tarpit)
+	if list := s.Tarpit; list != state.Numbered(state.NoList) {
 		c.Tarpit = func(a netip.Addr) bool { return spreader.Permits(list, a) }
 	}
 }

@@ -218,7 +218,7 @@ func (n *node) refused(t *testing.T) {
 
 func TestTarpitHoldsAClient(t *testing.T) {
 	s := newSegment(t, "p")
-	n := s.pen("p", append([]string{"acl 1 permit 10.9.0.64/27", "acl 1 permit fd09:0:0:0:1::/80", "tarpit_acl 1"}, alone...)...)
+	n := s.pen("p", append([]string{"acl dark permit 10.9.0.64/27", "acl dark permit fd09:0:0:0:1::/80", "tarpit_acl dark"}, alone...)...)
 	n.reaches(2)
 	for from, to := range map[string]string{client4(0): "10.9.0.70:22", "fd09::1": "[fd09:0:0:0:1::5]:25"} {
 		c, err := s.dial(from, to)
@@ -269,20 +269,23 @@ func TestDirectInACluster(t *testing.T) {
 	}
 	var nodes []*node
 	for i, name := range pens {
-		s.in(name, "ip", "address", "add", fmt.Sprintf("10.9.0.%d/24", 11+i), "dev", "eth0")
+		s.addresses(name, fmt.Sprintf("10.9.0.%d", 11+i), fmt.Sprintf("fd09::1%d", 1+i))
+		listen := fmt.Sprintf("listen %s:%d", address4, port)
 		nodes = append(nodes, s.pen(name,
-			"cluster shop", "cluster_key "+key, "peers 10.9.0.11 10.9.0.12 10.9.0.13", "vip "+address4+"/24", "timing wan",
-			"data_dir "+filepath.Join(s.dir, name), "dsr_if auto", fmt.Sprintf("listen %d", port),
+			"cluster shop", "cluster_key "+key, "peers 10.9.0.11 10.9.0.12 10.9.0.13", "vip "+address4+"/24", "vip "+address6+"/64", "timing wan",
+			"data_dir "+filepath.Join(s.dir, name), "dsr_if auto", listen,
 			"server 0 address 10.9.0.21", "server 1 address 10.9.0.22",
-			"service dns", "protocol udp", "dsr_if auto", fmt.Sprintf("listen %d", port), "server 0 address 10.9.0.21", "server 1 address 10.9.0.22",
+			"service dns", "protocol udp", "dsr_if auto", listen, "server 0 address 10.9.0.21", "server 1 address 10.9.0.22",
+			"service six", "dsr_if auto", fmt.Sprintf("listen [%s]:%d", address6, port), "server 0 address fd09::21", "server 1 address fd09::22",
 		))
 	}
+	var frozen *node
 	holder := func() *node {
 		t.Helper()
 		var found *node
 		holds := func() bool {
 			for _, n := range nodes {
-				if !n.process.Exited() && strings.Contains(n.tell("counters"), "vip_held true\n") {
+				if n != frozen && !n.process.Exited() && strings.Contains(n.tell("counters"), "vip_held true\n") {
 					found = n
 				}
 			}
@@ -315,15 +318,55 @@ func TestDirectInACluster(t *testing.T) {
 		defer c.Close()
 		standing = append(standing, c)
 	}
+	six, err := s.dial("fd09::1", fmt.Sprintf("[%s]:%d", address6, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer six.Close()
+	hadSix, err := say(six, "who")
+	if err != nil || !strings.HasSuffix(hadSix, " fd09::1 4") {
+		t.Fatalf("by IPv6: %q, %v", hadSix, err)
+	}
+	said := 4 * 1
+	goesOn := func(when string) {
+		t.Helper()
+		for i, c := range standing {
+			if got, err := say(c, "who"); got != fmt.Sprintf("%s %s %d", had[i], client4(i), said) {
+				t.Errorf("client %d %s: %q, %v; had %s", i, when, got, err, had[i])
+			}
+		}
+		said += 4
+		if got, err := say(six, "who"); got != fmt.Sprintf("%s fd09::1 %d", hadSix[:2], said) {
+			t.Errorf("by IPv6 %s: %q, %v; had %s", when, got, err, hadSix)
+		}
+		if got := s.spread(); got != had {
+			t.Errorf("%s clients have %v, had %v", when, got, had)
+		}
+	}
+
+	// Who was frozen has no say when he goes on, not even on what had come in before.
+	frozen = holder()
+	before := -1
+	if !rig.Eventually(rig.Patience, func() bool { // what the connections before this have still to say
+		was := before
+		time.Sleep(100 * time.Millisecond)
+		before = frozen.counter("direct_packets")
+		return before == was
+	}) {
+		t.Fatal("packets come all the time")
+	}
+	frozen.process.Signal(syscall.SIGSTOP)
+	holder()
+	goesOn("while the holder is frozen")
+	frozen.process.Signal(syscall.SIGCONT)
+	goesOn("after it")
+	if after := frozen.counter("direct_packets"); after != before {
+		t.Errorf("%s has sent on %d packets after it was frozen", frozen.name, after-before)
+	}
+	frozen = nil
+
 	first = holder()
 	first.process.Signal(syscall.SIGKILL)
 	first.process.Wait(rig.Patience)
-	for i, c := range standing {
-		if got, err := say(c, "who"); got != fmt.Sprintf("%s %s 4", had[i], client4(i)) {
-			t.Errorf("client %d after the failover: %q, %v; had %s", i, got, err, had[i])
-		}
-	}
-	if got := s.spread(); got != had {
-		t.Errorf("clients have %v, had %v", got, had)
-	}
+	goesOn("after the failover")
 }

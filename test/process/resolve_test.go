@@ -4,86 +4,19 @@ package process
 
 import (
 	"net"
-	"net/netip"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
-
-	"golang.org/x/net/dns/dnsmessage"
 
 	"pen/test/rig"
 )
 
-// nameServer answers every question for A with the addresses that it has now; with
-// none there is no such name.
-type nameServer struct {
-	mu    sync.Mutex
-	addrs []netip.Addr
-	asked int
-}
-
-func newNameServer(t *testing.T, at string) *nameServer {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", at)
-	rig.Need(t, err == nil, "a name server's port")
-	n := &nameServer{}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		b := make([]byte, 512)
-		for {
-			size, from, err := conn.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(b[:size]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			n.answer(&m)
-			if reply, err := m.Pack(); err == nil {
-				_, _ = conn.WriteTo(reply, from)
-			}
-		}
-	})
-	t.Cleanup(func() { conn.Close(); wg.Wait() })
-	return n
-}
-
-func (n *nameServer) answer(m *dnsmessage.Message) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.asked++
-	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-	if len(n.addrs) == 0 {
-		m.RCode = dnsmessage.RCodeNameError
-	}
-	for _, a := range n.addrs {
-		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
-			m.Answers = append(m.Answers, dnsmessage.Resource{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class}, Body: &dnsmessage.AResource{A: a.As4()},
-			})
-		}
-	}
-}
-
-// say changes the name's addresses.
-func (n *nameServer) say(hosts ...string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.addrs = nil
-	for _, h := range hosts {
-		n.addrs = append(n.addrs, netip.MustParseAddr(h))
-	}
-}
-
 // round waits until the name was asked for again since now, twice, so that what came
 // of the first is known.
-func (n *nameServer) round(t *testing.T) {
+func round(t *testing.T, n *rig.NameServer) {
 	t.Helper()
-	count := func() int { n.mu.Lock(); defer n.mu.Unlock(); return n.asked }
 	for range 2 {
-		if before := count(); !rig.Eventually(rig.Patience, func() bool { return count() > before+1 }) { // A and AAAA
+		if before := n.Asked(); !rig.Eventually(rig.Patience, func() bool { return n.Asked() > before+1 }) { // A and AAAA
 			t.Fatal("the name is not asked for again")
 		}
 	}
@@ -96,11 +29,13 @@ func TestNamesOfServersAreLookedUpAgain(t *testing.T) {
 	t.Parallel()
 	rig.NeedRoot(t)
 	d := place(t)
-	names := newNameServer(t, d.block.Addr(9, 53))
+	conn, err := net.ListenPacket("udp", d.block.Addr(9, 53))
+	rig.Need(t, err == nil, "a name server's port")
+	names := rig.NewNameServer(t, conn)
 	a, b := d.block.Host(11), d.block.Host(12)
 	rig.NewBackend(t, "a", net.JoinHostPort(a, "9001"))
 	rig.NewBackend(t, "b", net.JoinHostPort(b, "9001"))
-	names.say(a)
+	names.Say(a)
 	conf := rig.WriteFile(t, d.dir, "conf", "blacklist 0\nserver 0 address www.example.test port 9001\nresolve 1\n")
 	resolver := rig.WriteFile(t, d.dir, "resolv.conf", "nameserver "+d.block.Host(9)+"\noptions timeout:1 attempts:1\n")
 	// The process sees another /etc/resolv.conf than everybody else.
@@ -113,7 +48,7 @@ func TestNamesOfServersAreLookedUpAgain(t *testing.T) {
 	if got := d.fetch(1); got != "a" {
 		t.Errorf("at first: got %q, want a", got)
 	}
-	names.say(b)
+	names.Say(b)
 	if !rig.Eventually(rig.Patience, func() bool { return strings.Contains(d.ask("servers"), "0 addr "+b+" port 9001 ") }) {
 		t.Fatalf("the server has not moved: %s", d.ask("servers"))
 	}
@@ -123,11 +58,11 @@ func TestNamesOfServersAreLookedUpAgain(t *testing.T) {
 	if got, err := stays.Say("still there"); err != nil || got == "" {
 		t.Errorf("the connection that stood: got %q, %v", got, err)
 	}
-	names.say(a, b)
-	names.round(t)
+	names.Say(a, b)
+	round(t, names)
 	contains(t, "both addresses", d.ask("servers"), "0 addr "+b+" port 9001 ")
-	names.say()
-	names.round(t)
+	names.Say()
+	round(t, names)
 	contains(t, "no such name", d.ask("servers"), "0 addr "+b+" port 9001 ")
 	if got := d.fetch(1); got != "b" {
 		t.Errorf("without the name: got %q, want b", got)

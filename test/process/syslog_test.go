@@ -27,6 +27,7 @@ mount --move "$1/dev" /dev
 shift
 exec "$@"`
 
+// Messages and the lines of the access log go to the system's log, each as one of its own.
 func TestSyslogInTheBackground(t *testing.T) {
 	t.Parallel()
 	rig.NeedRoot(t)
@@ -39,8 +40,9 @@ func TestSyslogInTheBackground(t *testing.T) {
 	}
 	defer log.Close()
 
+	conf := rig.WriteFile(t, d.dir, "conf", "access_log syslog\n")
 	args := append([]string{"-m", "sh", "-c", newDev, "sh", d.dir, rig.Pen(t)},
-		d.expand([]string{"-d", "-u", "root", "-C", "{control}", "-p", "{dir}/pid", "{listen}", "{a}", "{b}"})...)
+		d.expand([]string{"-d", "-u", "root", "-C", "{control}", "-p", "{dir}/pid", "-F", conf, "{listen}", "{a}", "{b}"})...)
 	starter := rig.Start(t, d.dir, "unshare", args...)
 	d.left(starter, filepath.Join(d.dir, "pid"))
 	d.Process = nil
@@ -51,8 +53,8 @@ func TestSyslogInTheBackground(t *testing.T) {
 	form := regexp.MustCompile(`^<(\d+)>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d pen: \S`)
 	var all strings.Builder
 	buf := make([]byte, 4096)
-	found := false
-	for end := time.Now().Add(rig.Patience); !found && time.Now().Before(end); {
+	told, visited := false, false
+	for end := time.Now().Add(rig.Patience); !(told && visited) && time.Now().Before(end); {
 		log.SetReadDeadline(end)
 		n, err := log.Read(buf)
 		if err != nil {
@@ -63,9 +65,11 @@ func TestSyslogInTheBackground(t *testing.T) {
 		if !form.MatchString(line) {
 			t.Errorf("not the form of a log message: %q", line)
 		}
-		found = strings.Contains(line, d.backendAddr(1)) || strings.Contains(line, "refused")
+		access := strings.Contains(line, " pen: time=")
+		told = told || !access && (strings.Contains(line, d.backendAddr(1)) || strings.Contains(line, "refused"))
+		visited = visited || access && strings.Contains(line, " server=0 ") && strings.Contains(line, " end=") && !strings.Contains(line, "\n")
 	}
-	if !found {
-		t.Errorf("no word about the server that refused:\n%s", all.String())
+	if !told || !visited {
+		t.Errorf("the server that refused is told of: %v; the visit: %v:\n%s", told, visited, all.String())
 	}
 }
