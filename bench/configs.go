@@ -46,9 +46,6 @@ func haproxyConfig(kind haproxyKind, p place) string {
 	line("defaults")
 	if p.HTTP {
 		line("  mode http")
-		line("  http-request del-header x-forwarded-for")
-		line("  http-request set-header x-forwarded-proto http")
-		line("  option forwardfor")
 	} else {
 		line("  mode tcp")
 	}
@@ -64,6 +61,11 @@ func haproxyConfig(kind haproxyKind, p place) string {
 		line("  bind %s ssl crt %s ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256", p.Listen, p.Certificate)
 	} else {
 		line("  bind %s", p.Listen)
+	}
+	if p.HTTP {
+		line("  http-request del-header x-forwarded-for")
+		line("  http-request set-header x-forwarded-proto http")
+		line("  option forwardfor")
 	}
 	if kind == haproxyStick {
 		line("  balance roundrobin")
