@@ -59,6 +59,7 @@ const (
 // under way are counted before the next client is accepted; with TLS and HTTP it is
 // made after the handshake and the first head.
 func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
+	keepFloor()
 	f.accepted.Add(1)
 	slot, _ := f.slots.take()
 	client, port := peerOf(conn)

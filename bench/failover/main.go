@@ -33,13 +33,10 @@ import (
 	"regexp"
 	"syscall"
 	"time"
-
-	"pen/internal/heap"
 )
 
 func main() {
 	if os.Getenv(nodeEnv) != "" {
-		heap.KeepFloor() // as pen does
 		if err := node(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "failover: node:", err)
 			os.Exit(1)

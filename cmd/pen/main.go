@@ -12,7 +12,6 @@ import (
 	"pen/cluster"
 	"pen/internal/config"
 	"pen/internal/daemon"
-	"pen/internal/heap"
 	"pen/internal/winservice"
 	"pen/vip"
 )
@@ -31,7 +30,6 @@ func main() {
 	if vip.IsGuard() {
 		os.Exit(vip.RunGuard())
 	}
-	heap.KeepFloor()
 	// Whoever reads the log may go; the service stays.
 	signal.Ignore(syscall.SIGPIPE)
 	status, err := runService(os.Args[1:])
