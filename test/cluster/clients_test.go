@@ -65,7 +65,7 @@ func TestServersKnowTheirClientsAfterAFailover(t *testing.T) {
 	must(t, err)
 	for _, n := range s.Nodes {
 		s.Install(n, bin)
-		s.prepareTransparent(t, n)
+		s.prepareTransparent(t, n, filepath.Join(bin, "pen"))
 	}
 	must(t, s.Start(s.Nodes...))
 	s.well(t)
@@ -93,7 +93,7 @@ func TestServersKnowTheirClientsAfterAFailover(t *testing.T) {
 	follows := func(when string, v *lab.Server) {
 		t.Helper()
 		names.Say(v.Addr.String())
-		if !rig.Eventually(rig.Patience, func() bool { return strings.HasPrefix(s.curl(t, 0, namedPort), v.Name+" ") }) {
+		if !rig.Eventually(rig.Patience, func() bool { return s.curl(t, 0, namedPort) == v.Name }) {
 			t.Errorf("%s the name is not followed to %s", when, v.Name)
 		}
 	}
@@ -148,9 +148,9 @@ func (s *suite) withNames(t *testing.T) string {
 }
 
 // prepareTransparent does on a node what --check asks for.
-func (s *suite) prepareTransparent(t *testing.T, n *lab.Node) {
+func (s *suite) prepareTransparent(t *testing.T, n *lab.Node, pen string) {
 	t.Helper()
-	said, err := n.Run(t.Context(), rig.Pen(t), "--check", "-F", "pen.cfg")
+	said, err := n.Run(t.Context(), pen, "--check", "-F", "pen.cfg")
 	m := regexp.MustCompile(`no rule does that for IPv4: (.*); and the servers`).FindStringSubmatch(said)
 	if m == nil {
 		t.Fatalf("--check has no recipe: %v\n%s", err, said)

@@ -276,7 +276,7 @@ func TestDirectInACluster(t *testing.T) {
 			"data_dir "+filepath.Join(s.dir, name), "dsr_if auto", listen,
 			"server 0 address 10.9.0.21", "server 1 address 10.9.0.22",
 			"service dns", "protocol udp", "dsr_if auto", listen, "server 0 address 10.9.0.21", "server 1 address 10.9.0.22",
-			"service six", "dsr_if auto", fmt.Sprintf("listen [%s]:%d", address6, port), "server 0 address fd09::21", "server 1 address fd09::22",
+			"service six", "dsr_if auto", fmt.Sprintf("listen %s:%d", address6, port), "server 0 address fd09::21", "server 1 address fd09::22",
 		))
 	}
 	var frozen *node

@@ -198,7 +198,7 @@ func TestProxyHeaderWordsRefuse(t *testing.T) {
 	t.Parallel()
 	d := serve(t, "-F", "/dev/null", "{listen}", "{a}")
 	d.tells("proxy_out v3", "error: \"v3\" for proxy_out, expected v1 or v2, did you mean \"v1\"\n")
-	d.tells("proxy_in 10", "error: \"10\" for proxy_in, expected a number from 0 to 9\n")
+	d.tells("proxy_in 10", "error: \"10\" for proxy_in, expected a number from 0 to 9, or a name of letters, digits, '-', '_' and '.' that begins with a letter\n")
 	d.tells("proxy_out v2", "")
 	d.tells("protocol udp", "error: proxy_out is for protocol tcp: there is no connection before whose first byte a header could stand\n")
 	d.tells("resolve 0", "error: \"0\" for resolve, expected a number, 1 or more\n")
