@@ -115,7 +115,11 @@ func (n *Node) noteLeader(k *core) {
 		n.last = m
 	}
 	n.leader = m.To
-	n.log.Info("leader", "leader", id, "member", n.named(idOf(id)), "term", m.Term, "reason", m.Reason)
+	about := []any{"leader", id, "member", n.named(idOf(id)), "term", m.Term}
+	if m.Reason != "" { // the leader tells later
+		about = append(about, "reason", m.Reason)
+	}
+	n.log.Info("leader", about...)
 }
 
 // noteTaken counts that this node has taken the address without a quorum, from who
