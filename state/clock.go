@@ -62,7 +62,7 @@ func (c *Clock) follow(now time.Time, agreed Time) *anchor {
 	switch {
 	case agreed == 0:
 		next.at = At(now)
-	case a == nil || a.agreed == 0:
+	case a == nil:
 	case agreed <= a.time(now) && a.time(now)-agreed <= behind:
 		next.at, next.when = a.at, a.when
 	}

@@ -116,6 +116,22 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// The first command takes its time from the wall clock, and when it is agreed on that is
+// a little ago.
+func TestClockDoesNotGoBackAtTheFirstCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agreed := Time(0)
+		c := NewClock(func() Time { return agreed })
+		proposed := c.At(time.Now())
+		time.Sleep(3 * time.Millisecond)
+		before := c.At(time.Now())
+		agreed = proposed
+		if now := c.At(time.Now()); now != before {
+			t.Errorf("%d after %d", now, before)
+		}
+	})
+}
+
 func TestClockIsForEverybody(t *testing.T) {
 	m := withTracking(t, 0)
 	c := newClocked(m, 0)
