@@ -191,8 +191,12 @@ func TestGap(t *testing.T) {
 		must(t, fault.begin())
 		time.Sleep(300 * time.Millisecond)
 		must(t, fault.end())
+		most := 800 * time.Millisecond
+		if name == "link" { // with the link its neighbours are forgotten, and who then asks in vain asks again after a second
+			most = 1200 * time.Millisecond
+		}
 		r := observe(t, w, from, time.Second)
-		if r.Gap < 290*time.Millisecond || r.Gap > 800*time.Millisecond || r.Lost+r.Mute < 20 {
+		if r.Gap < 290*time.Millisecond || r.Gap > most || r.Lost+r.Mute < 20 {
 			t.Errorf("%s: got a gap of %v and %d requests lost, want 300 ms and many", name, r.Gap, r.Lost+r.Mute)
 		}
 	}
