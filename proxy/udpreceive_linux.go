@@ -9,7 +9,7 @@ import (
 const (
 	receiveMost = 512 // datagrams taken from a listener in one turn
 	freshMost   = 64  // new flows in one turn; who waits then has his turn in the next
-	freshFlood  = 16  // the same under pressure, when the others are dropped
+	freshFlood  = 1   // the same under pressure, when the others are dropped
 
 	// pressure is how long datagrams may wait in the listener all the time until the
 	// new among them are dropped, so that the known ones are not; and it is over
