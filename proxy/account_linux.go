@@ -31,7 +31,7 @@ func (l *loop) account(c *conn, port uint16) {
 	if *part == nil {
 		*part = new([chunkSize]account)
 	}
-	(*part)[c.place%chunkSize] = account{began: l.now, port: port}
+	(*part)[c.place%chunkSize] = account{began: l.now, port: port, protocol: c.front.settings.Load().Protocol}
 }
 
 // blame notes why a connection is about to be closed, if that does not show in it.

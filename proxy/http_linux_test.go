@@ -332,10 +332,11 @@ func TestHTTPSlowHeads(t *testing.T) {
 	s.engine.secure.headTime = 3 * time.Second
 	s.start()
 	var slow []duplex
-	for range 3 {
+	for i := range 3 {
 		c := s.dial()
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n")
 		slow = append(slow, c)
+		eventually(t, "taken in, after the others", func() bool { return s.Stats("").Used == i+1 })
 	}
 	// Two may take their time at once; the oldest goes after a second.
 	cut(t, "the first", slow[0])

@@ -66,7 +66,7 @@ func (e *netEngine) welcome(ctx context.Context, f *front, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &netConn{engine: e, front: f, client: client, slot: slot, cancel: cancel, bare: conn}
 	c.side[ofClient] = conn
-	c.account.account = account{began: time.Now(), port: port}
+	c.account.account = account{began: time.Now(), port: port, protocol: f.settings.Load().Protocol}
 	c.account.told = e.opts.watching().Visit != nil
 	if peer, ok := conn.(*netPeer); ok {
 		peer.conn, c.datagrams = c, true

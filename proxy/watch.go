@@ -150,7 +150,8 @@ type account struct {
 	connected, first time.Duration // since then; 0: never
 	received, sent   uint64
 	cause            Cause
-	port             uint16 // the client's
+	protocol         state.Protocol // of the service when it began
+	port             uint16         // the client's
 }
 
 // since is a duration that is not 0.
@@ -159,7 +160,7 @@ func (a *account) since(now time.Time) time.Duration { return max(now.Sub(a.bega
 // visit fills in what is known at the end. v may be nil.
 func (a *account) visit(to *Visit, f *front, client netip.Addr, v *server, t *trial, now time.Time) {
 	*to = Visit{
-		Service: f.name, Protocol: f.settings.Load().Protocol, Client: netip.AddrPortFrom(bare(client), a.port), Server: state.None,
+		Service: f.name, Protocol: a.protocol, Client: netip.AddrPortFrom(bare(client), a.port), Server: state.None,
 		Cause: a.cause, Failovers: max(0, int(t.tries)-1),
 		Began: a.began, Connect: a.connected, First: a.first, Total: now.Sub(a.began), Received: a.received, Sent: a.sent,
 	}

@@ -91,6 +91,7 @@ func (a *analysis) direct(s *state.Service) {
 		if s.Listen.Text == s.Listen.Addr.Addr().String() {
 			a.wrong(listen, "listen %s: expected a port behind the address; only with dsr_if an address alone means every port", s.Listen.Text)
 		}
+		a.tarpitName(s)
 		if s.Tarpit != state.Numbered(state.NoList) {
 			a.odd(place{s.Name, "tarpit_acl", 0}, "tarpit_acl has no effect without dsr_if")
 		}
@@ -119,12 +120,16 @@ func (a *analysis) direct(s *state.Service) {
 
 // tarpit looks at whom the tarpit would answer.
 func (a *analysis) tarpit(s *state.Service) {
-	at, list := place{s.Name, "tarpit_acl", 0}, a.View.List(s.Tarpit)
-	switch {
-	case s.Tarpit.Name != "" && list == nil && !a.broken:
-		a.wrong(at, "tarpit_acl %v: there is no access list of that name, and nobody would be held", s.Tarpit)
-	case list != nil && len(list.Entries) == 0:
-		a.wrong(at, "tarpit_acl: access list %v is empty, so it permits everybody: pen would answer for every address of the segment", s.Tarpit)
+	a.tarpitName(s)
+	if list := a.View.List(s.Tarpit); list != nil && len(list.Entries) == 0 {
+		a.wrong(place{s.Name, "tarpit_acl", 0}, "tarpit_acl: access list %v is empty, so it permits everybody: pen would answer for every address of the segment", s.Tarpit)
+	}
+}
+
+// tarpitName looks whether there is the list that has a name.
+func (a *analysis) tarpitName(s *state.Service) {
+	if s.Tarpit.Name != "" && a.View.List(s.Tarpit) == nil && !a.broken {
+		a.wrong(place{s.Name, "tarpit_acl", 0}, "tarpit_acl %v: there is no access list of that name, and nobody would be held", s.Tarpit)
 	}
 }
 

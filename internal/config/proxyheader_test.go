@@ -15,6 +15,7 @@ func TestCheckOfProxyHeaders(t *testing.T) {
 		"acl 3 permit 10.0.0.0/8\nproxy_in 3":       "",
 		"acl edge permit 10.0.0.0/8\nproxy_in edge": "",
 		"proxy_in nosuch":                           "error: proxy_in nosuch: there is no access list of that name, and nobody would be believed",
+		"tarpit_acl nosuch":                         "error: tarpit_acl nosuch: there is no access list of that name, and nobody would be held\nwarning: tarpit_acl has no effect without dsr_if",
 		"no proxy_in":                               "",
 		"proxy_in 3":                                "warning: access list 3 is empty, so everybody has to say for whom he comes, and is believed",
 		"protocol udp\nproxy_out v2":                "error: proxy_out is for protocol tcp: there is no connection before whose first byte a header could stand",
